@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The register-tiled product of small matrices that fit the cache: the building block of the CPU kernels.
+#pragma once
+
+#include "insula/kernels/cpu/simd.hpp"
+
+namespace insula::simd {
+
+namespace detail {
+
+/// C[0..R)[0..V*width) (+)= A B, accumulated in registers over k. `last` elements are valid in the last register.
+template <scalar T, int R, int V, bool Adds, bool Full>
+INSULA_INLINE void tile(index_t depth, T const* a, index_t a_row, index_t a_col, T const* b, index_t b_row,
+                        T* c, index_t c_row, int last) {
+  constexpr int w = width<T>;
+  pack<T> sum[R][V];
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      if constexpr (Adds)
+        sum[r][v] = Full || v + 1 < V ? load(c + r * c_row + v * w) : load(c + r * c_row + v * w, last);
+      else
+        sum[r][v] = zero<T>();
+    }
+  for (index_t k = 0; k < depth; ++k) {
+    pack<T> row[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v)
+      row[v] = Full || v + 1 < V ? load(b + k * b_row + v * w) : load(b + k * b_row + v * w, last);
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r) {
+      pack<T> const x = broadcast(a[r * a_row + k * a_col]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[r][v] = fma(x, row[v], sum[r][v]);
+    }
+  }
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      if (Full || v + 1 < V)
+        store(c + r * c_row + v * w, sum[r][v]);
+      else
+        store(c + r * c_row + v * w, sum[r][v], last);
+    }
+}
+
+template <scalar T, int R, int V, bool Adds>
+void rows(index_t m, index_t depth, T const* a, index_t a_row, index_t a_col, T const* b, index_t b_row, T* c,
+          index_t c_row, int last) {
+  bool const full = last == width<T>;
+  for (; m >= R; m -= R, a += R * a_row, c += R * c_row)
+    full ? tile<T, R, V, Adds, true>(depth, a, a_row, a_col, b, b_row, c, c_row, last)
+         : tile<T, R, V, Adds, false>(depth, a, a_row, a_col, b, b_row, c, c_row, last);
+  if constexpr (R > 1)
+    if (m > 0) rows<T, R / 2, V, Adds>(m, depth, a, a_row, a_col, b, b_row, c, c_row, last);
+}
+
+}  // namespace detail
+
+/// Rows of a register tile that is V registers wide, so that accumulators and one row of B fit the register file.
+template <int V>
+inline constexpr int tile_rows = register_count == 32 ? (V >= 3   ? 8
+                                                         : V == 2 ? 12
+                                                                  : 24)
+                                                      : (V >= 2 ? 4 : 8);
+
+/// C (m x n) = A (m x depth) B (depth x n), or += if Adds. Element (i, k) of A is a[i a_row + k a_col], so a transposed
+/// A costs nothing; rows of B and C are contiguous. One thread, no packing: B should fit the L2 cache.
+template <scalar T, bool Adds>
+void multiply(index_t m, index_t n, index_t depth, T const* a, index_t a_row, index_t a_col, T const* b,
+              index_t b_row, T* c, index_t c_row) {
+  constexpr int w = width<T>, most = register_count == 32 ? 3 : 2;
+  for (index_t j = 0; j < n;) {
+    index_t const left = (n - j + w - 1) / w;  // registers
+    int const v = int(left >= most && left != most + 1 ? most : left > 1 ? 2 : 1);
+    int const last = int(n - j - (v - 1) * w < w ? n - j - (v - 1) * w : w);
+    if (v == 3) {
+      if constexpr (most == 3)
+        detail::rows<T, tile_rows<3>, 3, Adds>(m, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, last);
+    } else if (v == 2) {
+      detail::rows<T, tile_rows<2>, 2, Adds>(m, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, last);
+    } else {
+      detail::rows<T, tile_rows<1>, 1, Adds>(m, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, last);
+    }
+    j += v * w;
+  }
+}
+
+/// B (columns x rows) = transpose of A (rows x columns).
+template <scalar T>
+void transpose(index_t rows, index_t columns, T const* a, index_t a_row, T* b, index_t b_row) {
+  constexpr index_t side = 16;
+  for (index_t i = 0; i < rows; i += side)
+    for (index_t j = 0; j < columns; j += side)
+      for (index_t jj = j; jj < (j + side < columns ? j + side : columns); ++jj)
+        for (index_t ii = i; ii < (i + side < rows ? i + side : rows); ++ii)
+          b[jj * b_row + ii] = a[ii * a_row + jj];
+}
+
+}  // namespace insula::simd

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// One vector register as a value: AVX-512, AVX2 + FMA or portable, chosen at compile time.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "insula/base/config.hpp"
+#include "insula/base/scalar.hpp"
+
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
+#define INSULA_AVX512 1
+#include <immintrin.h>
+#elif defined(__AVX2__) && defined(__FMA__)
+#define INSULA_AVX2 1
+#include <immintrin.h>
+#endif
+
+#define INSULA_INLINE inline __attribute__((always_inline))
+
+namespace insula::simd {
+
+#if defined(INSULA_AVX512)
+inline constexpr int register_bytes = 64, register_count = 32;
+inline constexpr char const* instruction_set = "AVX-512";
+#elif defined(INSULA_AVX2)
+inline constexpr int register_bytes = 32, register_count = 16;
+inline constexpr char const* instruction_set = "AVX2";
+#else
+inline constexpr int register_bytes = 16, register_count = 16;
+inline constexpr char const* instruction_set = "portable";
+#endif
+
+namespace detail {
+template <class T>
+struct native;
+template <>
+struct native<float> {
+  typedef float type __attribute__((vector_size(register_bytes)));
+  typedef std::int32_t mask __attribute__((vector_size(register_bytes)));
+};
+template <>
+struct native<double> {
+  typedef double type __attribute__((vector_size(register_bytes)));
+  typedef std::int64_t mask __attribute__((vector_size(register_bytes)));
+};
+}  // namespace detail
+
+/// Elements per register.
+template <scalar T>
+inline constexpr int width = register_bytes / int(sizeof(T));
+
+/// A register of `width<T>` elements with element-wise + - * / and comparisons (GCC and clang vector types).
+template <scalar T>
+using pack = typename detail::native<T>::type;
+/// What a comparison of packs gives: all bits set where true.
+template <scalar T>
+using mask = typename detail::native<T>::mask;
+
+template <scalar T>
+INSULA_INLINE pack<T> broadcast(T v) {
+  return v - pack<T>{};
+}
+template <scalar T>
+INSULA_INLINE pack<T> zero() {
+  return pack<T>{};
+}
+/// Unaligned load and store of a whole register.
+template <scalar T>
+INSULA_INLINE pack<T> load(T const* p) {
+  pack<T> v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+template <scalar T>
+INSULA_INLINE void store(T* p, pack<T> v) {
+  std::memcpy(p, &v, sizeof v);
+}
+/// The first n elements, 0 <= n <= width; the others read as 0 and their memory is not touched.
+template <scalar T>
+INSULA_INLINE pack<T> load(T const* p, int n) {
+#if defined(INSULA_AVX512)
+  if constexpr (sizeof(T) == 4)
+    return (pack<T>)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1u), p);
+  else
+    return (pack<T>)_mm512_maskz_loadu_pd(__mmask8((1u << n) - 1u), p);
+#else
+  pack<T> v{};
+  for (int i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+#endif
+}
+template <scalar T>
+INSULA_INLINE void store(T* p, pack<T> v, int n) {
+#if defined(INSULA_AVX512)
+  if constexpr (sizeof(T) == 4)
+    _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1u), (__m512)v);
+  else
+    _mm512_mask_storeu_pd(p, __mmask8((1u << n) - 1u), (__m512d)v);
+#else
+  for (int i = 0; i < n; ++i) p[i] = v[i];
+#endif
+}
+/// a * b + c in one rounding where the machine has it.
+template <class P>
+INSULA_INLINE P fma(P a, P b, P c) {
+#if defined(INSULA_AVX512)
+  if constexpr (sizeof(a[0]) == 4)
+    return (P)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+  else
+    return (P)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(INSULA_AVX2)
+  if constexpr (sizeof(a[0]) == 4)
+    return (P)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+  else
+    return (P)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#else
+  return a * b + c;
+#endif
+}
+/// c - a * b
+template <class P>
+INSULA_INLINE P fnma(P a, P b, P c) {
+  return fma(-a, b, c);
+}
+template <class P>
+INSULA_INLINE P max(P a, P b) {
+  return a > b ? a : b;
+}
+template <class P>
+INSULA_INLINE P min(P a, P b) {
+  return a < b ? a : b;
+}
+template <scalar T>
+INSULA_INLINE pack<T> sqrt(pack<T> a) {
+#if defined(INSULA_AVX512)
+  if constexpr (sizeof(T) == 4)
+    return (pack<T>)_mm512_sqrt_ps((__m512)a);
+  else
+    return (pack<T>)_mm512_sqrt_pd((__m512d)a);
+#else
+  for (int i = 0; i < width<T>; ++i) a[i] = std::sqrt(a[i]);
+  return a;
+#endif
+}
+/// Sum and largest of the elements, in a fixed order.
+template <scalar T>
+INSULA_INLINE T sum(pack<T> a) {
+  T part[width<T>];
+  std::memcpy(part, &a, sizeof a);
+  for (int half = width<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) part[i] += part[i + half];
+  return part[0];
+}
+template <scalar T>
+INSULA_INLINE T largest(pack<T> a) {
+  T part[width<T>];
+  std::memcpy(part, &a, sizeof a);
+  for (int half = width<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) part[i] = part[i] > part[i + half] ? part[i] : part[i + half];
+  return part[0];
+}
+
+}  // namespace insula::simd

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one door to numerics: run<Op, Backend, Scalar>(context, args) finds kernel<Op, Backend, Scalar>.
+#pragma once
+
+#include "insula/device/backend.hpp"
+
+namespace insula {
+
+/// HOW an op is computed. Specialised under kernels/<backend>/ with  static void run(context<B>&, args<T> const&).
+///
+/// Rules for the argument structs of op/ and for every kernel:
+///  - Memory is channels-last. Linear weights are (in, out), convolution weights (kd, kh, kw, in/groups, out),
+///    vectors as they are: io converts from and to the published layouts.
+///  - Inputs are const, outputs come last. A forward output is written with `=`.
+///  - Weight gradients (gw, gb, ...) are always `+=`. An input gradient gx is `+=` if its `adds` flag is set, else `=`.
+///  - A null weight gradient or input gradient is not computed. A null bias or norm weight is absent.
+///  - No two pointers overlap, unless the op's comment allows it.
+///  - The result does not depend on the number of threads, bit for bit.
+template <class Op, class B, class T>
+struct kernel;
+
+template <class Op, class B, class T>
+concept implemented = requires(context<B>& cx, typename Op::template args<T> const& a) {
+  kernel<Op, B, T>::run(cx, a);
+};
+
+template <class Op, class B, class T>
+void run(context<B>& cx, typename Op::template args<T> const& a) {
+  static_assert(
+      implemented<Op, B, T>,
+      "no kernel<Op, Backend, Scalar> is visible: include insula/cpu.hpp (or the kernels of this backend), "
+      "or write one under kernels/<backend>/");
+  if constexpr (implemented<Op, B, T>) kernel<Op, B, T>::run(cx, a);
+}
+
+}  // namespace insula
