@@ -2,6 +2,7 @@
 // 3D convolution and transposed convolution as plain loops: the reference every fast kernel is held against.
 #pragma once
 
+#include "insula/device/cpu.hpp"
 #include "insula/op/conv.hpp"
 
 namespace insula {
