@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reference twins of adamw, ema and scale, computed in double.
+#pragma once
+
+#include <cmath>
+
+#include "insula/base/scalar.hpp"
+#include "insula/device/cpu.hpp"
+#include "insula/op/update.hpp"
+
+namespace insula {
+
+template <scalar T>
+struct kernel<op::adamw, plain, T> {
+  static void run(context<plain>&, op::adamw::args<T> const& a) {
+    double const correction1 = 1 - std::pow(a.beta1, double(a.step));
+    double const correction2 = 1 - std::pow(a.beta2, double(a.step));
+    for (index_t i = 0; i < a.n; ++i) {
+      double const g = a.grad_scale * double(a.g[i]);
+      double const m = a.beta1 * double(a.m[i]) + (1 - a.beta1) * g;
+      double const v = a.beta2 * double(a.v[i]) + (1 - a.beta2) * g * g;
+      double const w = double(a.w[i]) * (1 - a.lr * a.decay);
+      a.w[i] = T(w - a.lr * (m / correction1) / (std::sqrt(v / correction2) + a.eps));
+      a.m[i] = T(m), a.v[i] = T(v);
+    }
+  }
+};
+
+template <scalar T>
+struct kernel<op::ema, plain, T> {
+  static void run(context<plain>&, op::ema::args<T> const& a) {
+    for (index_t i = 0; i < a.n; ++i)
+      a.average[i] = T(a.momentum * double(a.average[i]) + (1 - a.momentum) * double(a.x[i]));
+  }
+};
+
+template <scalar T>
+struct kernel<op::scale, plain, T> {
+  static void run(context<plain>&, op::scale::args<T> const& a) {
+    for (index_t i = 0; i < a.n; ++i) a.x[i] *= a.alpha;
+  }
+};
+
+}  // namespace insula
