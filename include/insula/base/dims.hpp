@@ -57,6 +57,6 @@ constexpr extent cube(index_t n) { return {n, n, n}; }
 
 /// Spatial extent of a volume's dims (rank 4).
 constexpr extent spatial(dims const& v) { return {v.n[1], v.n[2], v.n[3]}; }
-constexpr dims volume(index_t channels, extent e) { return make_dims(channels, e.d, e.h, e.w); }
+constexpr dims volume_dims(index_t channels, extent e) { return make_dims(channels, e.d, e.h, e.w); }
 
 }  // namespace insula
