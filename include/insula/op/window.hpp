@@ -67,7 +67,8 @@ struct window_attention {
     T const *qkv_w, *qkv_b;    // (channels, 3 channels), (3 channels)
     T const *proj_w, *proj_b;  // (channels, channels), (channels)
     T* y;                      // (batch, grid, channels)
-    T* lse;  // (batch, windows, heads, tokens): row log-sum-exp of A; null if no gradient follows
+    T* lse;  // (batch, windows, heads, tokens): row log-sum-exp of A; null if no gradient follows. Rows of padding
+             // tokens are never read and need not be computed: nothing may depend on them
   };
 };
 
