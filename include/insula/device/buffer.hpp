@@ -2,6 +2,9 @@
 // Owning flat ranges.
 #pragma once
 
+#include <concepts>
+#include <utility>
+
 #include "insula/device/cpu.hpp"
 
 namespace insula {
@@ -15,6 +18,11 @@ requires(std::same_as<B, cpu> || std::same_as<B, plain>) class buffer<T, B> {
  public:
   buffer() = default;
   explicit buffer(index_t size) : block_(std::size_t(size) * sizeof(T)), size_(size) {}
+  buffer(buffer&& o) noexcept : block_(std::move(o.block_)), size_(std::exchange(o.size_, 0)) {}
+  buffer& operator=(buffer&& o) noexcept {
+    block_ = std::move(o.block_), size_ = std::exchange(o.size_, 0);
+    return *this;
+  }
 
   T* data() { return reinterpret_cast<T*>(block_.data()); }
   T const* data() const { return reinterpret_cast<T const*>(block_.data()); }
