@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// CPU kernels of activate and activate_grad, and the activations of a whole register.
+#pragma once
+
+#include "insula/base/scalar.hpp"
+#include "insula/kernels/cpu/erf.hpp"
+#include "insula/kernels/cpu/row.hpp"
+#include "insula/op/pointwise.hpp"
+
+namespace insula {
+
+namespace simd {
+
+/// act(u), with the activation known at compile time.
+template <activation Act, scalar T>
+INSULA_INLINE pack<T> activated(pack<T> u) {
+  if constexpr (Act == activation::relu) return u < zero<T>() ? zero<T>() : u;
+  if constexpr (Act == activation::leaky_relu) return u > zero<T>() ? u : u * broadcast(T(leaky_slope));
+  if constexpr (Act == activation::gelu) return gelu<T>(u);
+  return u;
+}
+
+/// act'(u)
+template <activation Act, scalar T>
+INSULA_INLINE pack<T> activation_slope(pack<T> u) {
+  if constexpr (Act == activation::relu) return u > zero<T>() ? broadcast(T(1)) : zero<T>();
+  if constexpr (Act == activation::leaky_relu)
+    return u > zero<T>() ? broadcast(T(1)) : broadcast(T(leaky_slope));
+  if constexpr (Act == activation::gelu) return gelu_with_slope<T>(u).slope;
+  return broadcast(T(1));
+}
+
+template <activation Act>
+struct fixed_activation {
+  static constexpr activation value = Act;
+};
+
+/// Calls f(fixed_activation<act>{}), so that inner loops have no branch.
+template <class F>
+void with_activation(activation act, F&& f) {
+  switch (act) {
+    case activation::none:
+      return f(fixed_activation<activation::none>{});
+    case activation::relu:
+      return f(fixed_activation<activation::relu>{});
+    case activation::leaky_relu:
+      return f(fixed_activation<activation::leaky_relu>{});
+    case activation::gelu:
+      return f(fixed_activation<activation::gelu>{});
+  }
+}
+
+}  // namespace simd
+
+template <scalar T>
+struct kernel<op::activate, cpu, T> {
+  static void run(context<cpu>& cx, typename op::activate::args<T> const& a) {
+    simd::with_activation(a.act, [&](auto act) {
+      run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
+        T const* const x = a.x + begin;
+        T* const y = a.y + begin;
+        simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
+          simd::store(y + i, simd::activated<decltype(act)::value, T>(simd::load(x + i, lanes)), lanes);
+        });
+      });
+    });
+  }
+};
+
+template <scalar T>
+struct kernel<op::activate_grad, cpu, T> {
+  static void run(context<cpu>& cx, typename op::activate_grad::args<T> const& a) {
+    if (!a.gx) return;
+    simd::with_activation(a.act, [&](auto act) {
+      run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
+        T const *const x = a.x + begin, *const gy = a.gy + begin;
+        T* const gx = a.gx + begin;
+        bool const adds = a.adds;
+        simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
+          auto const slope = simd::activation_slope<decltype(act)::value, T>(simd::load(x + i, lanes));
+          auto const old = adds ? simd::load(gx + i, lanes) : simd::zero<T>();
+          simd::store(gx + i, simd::fma(slope, simd::load(gy + i, lanes), old), lanes);
+        });
+      });
+    });
+  }
+};
+
+}  // namespace insula
