@@ -9,7 +9,7 @@
 
 namespace insula {
 
-namespace plain_resample {
+namespace detail::resample_rule {
 
 /// Output index o of one axis reads (1 - t) x[low] + t x[high].
 struct source {
@@ -49,7 +49,7 @@ void each_term(extent in, extent out, interpolation how, F f) {
       }
 }
 
-}  // namespace plain_resample
+}  // namespace detail::resample_rule
 
 template <class T>
 struct kernel<op::resize, plain, T> {
@@ -58,7 +58,7 @@ struct kernel<op::resize, plain, T> {
     for (index_t n = 0; n < a.batch; ++n) {
       T const* x = a.x + n * a.in.size() * a.channels;
       T* y = a.y + n * a.out.size() * a.channels;
-      plain_resample::each_term(a.in, a.out, a.how, [&](index_t o, index_t i, double weight) {
+      detail::resample_rule::each_term(a.in, a.out, a.how, [&](index_t o, index_t i, double weight) {
         for (index_t c = 0; c < a.channels; ++c) y[o * a.channels + c] += T(weight) * x[i * a.channels + c];
       });
     }
@@ -74,7 +74,7 @@ struct kernel<op::resize_grad, plain, T> {
     for (index_t n = 0; n < a.batch; ++n) {
       T const* gy = a.gy + n * a.out.size() * a.channels;
       T* gx = a.gx + n * a.in.size() * a.channels;
-      plain_resample::each_term(a.in, a.out, a.how, [&](index_t o, index_t i, double weight) {
+      detail::resample_rule::each_term(a.in, a.out, a.how, [&](index_t o, index_t i, double weight) {
         for (index_t c = 0; c < a.channels; ++c) gx[i * a.channels + c] += T(weight) * gy[o * a.channels + c];
       });
     }
