@@ -71,6 +71,29 @@ struct depth_to_space_grad {
   };
 };
 
+/// y[n, p, :] = p inside `in` ? x[n, p, :] : 0;  out >= in per axis.
+struct pad_end {
+  template <class T>
+  struct args {
+    index_t batch;
+    extent in, out;
+    index_t channels;
+    T const* x;  // (batch, in, channels)
+    T* y;        // (batch, out, channels)
+  };
+};
+struct pad_end_grad {
+  template <class T>
+  struct args {
+    index_t batch;
+    extent in, out;
+    index_t channels;
+    T const* gy;
+    bool adds;
+    T* gx;
+  };
+};
+
 /// y[r,:] = [a[r,:], b[r,:]]
 struct concat {
   template <class T>

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// A whole network as one entry of a tape, and networks without a tape.
+#pragma once
+
+#include "insula/autograd/tape.hpp"
+#include "insula/net/model.hpp"
+
+namespace insula {
+
+/// What a network gives: its result, and its taps (a pyramid).
+template <layer Net, static_shape In, input_gradient G, scalar T, backend B>
+struct outputs {
+  using program_type = program<Net, In, G>;
+
+  var<T, typename program_type::output, B> out;
+  T* arena;
+  bool differentiable;
+
+  /// The output that tap<Label> registered.
+  template <int Label>
+  auto tap() const {
+    constexpr int v = program_type::training.tap[Label] - 1;
+    static_assert(v >= 0, "the network has no tap with this label");
+    using shape = typename program_type::template tap_shape<Label>;
+    constexpr index_t at = program_type::training.v[v].at, g = program_type::training.v[v].gradient;
+    return var<T, shape, B>{arena + at * out.batch, differentiable && g >= 0 ? arena + g * out.batch : nullptr,
+                            out.batch, out.on};
+  }
+};
+
+/// y = Net(x) as one entry of x's tape. Activations live on the tape in the program's arena. Weight gradients are added
+/// to w.g, the input's to x.grad (both +=) when the tape runs backwards. Losses add to the outputs' gradients.
+/// G says whether x.grad is wanted; the network's memory plan depends on it.
+template <layer Net, input_gradient G = input_gradient::no, scalar T, static_shape In, backend B>
+auto apply(weights<T> w, var<T, In, B> x, pass_options with = {}) -> outputs<Net, In, G, T, B> {
+  using p = program<Net, In, G>;
+  static_assert(p::ok);
+  if constexpr (p::ok) {
+    tape<B>& t = *x.on;
+    T* a = t.template take<T>(p::training.activations * x.batch);
+    arena<T> const m{w.w, w.g, x.value, G == input_gradient::yes ? x.grad : nullptr, a, x.batch, with};
+    Net::forward(t.cx, p::training.at, m);
+    constexpr auto const& plan = p::training;
+    for (int v = 1; v < plan.values; ++v)
+      if (plan.v[v].output && plan.v[v].gradient >= 0)
+        run<op::fill, B, T>(t.cx, {plan.v[v].shape.size() * x.batch, T(0), a + plan.v[v].gradient * x.batch});
+    t.on_backward([m](context<B>& cx) { Net::backward(cx, p::training.at, m); });
+    constexpr value const& r = plan.v[plan.result];
+    return {{a + r.at * x.batch, r.gradient >= 0 ? a + r.gradient * x.batch : nullptr, x.batch, &t}, a, true};
+  }
+}
+
+/// apply() with the output shape written out; a shape that the network does not produce is a compile error.
+template <static_shape Out, layer Net, input_gradient G = input_gradient::no, scalar T, static_shape In, backend B>
+auto apply_as(weights<T> w, var<T, In, B> x, pass_options with = {}) {
+  static_assert(Out::value == program<Net, In, G>::out,
+                "the declared output shape is not what the network produces");
+  return apply<Net, G>(w, x, with);
+}
+
+/// y = Net(x) without gradients: activations use memory again as soon as their last reader is done.
+/// Writes (=) batch * out.size() elements to y. `memory` lends inference.activations * batch elements meanwhile.
+template <layer Net, static_shape In, scalar T, backend B>
+void infer(context<B>& cx, scratch_stack& memory, T const* w, T const* x, index_t batch, T* y,
+           pass_options with = {}) {
+  using p = program<Net, In>;
+  static_assert(p::ok);
+  if constexpr (p::ok) {
+    auto const mark = memory.here();
+    T* a = memory.template take<T>(p::inference.activations * batch);
+    Net::forward(cx, p::inference.at, arena<T>{w, nullptr, x, nullptr, a, batch, with});
+    run<op::copy, B, T>(cx, {p::out.size() * batch, a + p::inference.v[p::inference.result].at * batch, y});
+    memory.release(mark);
+  }
+}
+
+/// The result of infer() on a tape, as a constant: the teacher of a momentum encoder.
+template <layer Net, scalar T, static_shape In, backend B>
+auto apply_without_gradient(T const* w, var<T, In, B> x, pass_options with = {}) {
+  using p = program<Net, In>;
+  tape<B>& t = *x.on;
+  T* y = t.template take<T>(p::out.size() * x.batch);
+  infer<Net, In>(t.cx, t.memory(), w, x.value, x.batch, y, with);
+  return var<T, typename p::output, B>{y, nullptr, x.batch, &t};
+}
+
+}  // namespace insula

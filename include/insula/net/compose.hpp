@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// Layers made of layers: seq, list, repeat, residual, skip, branch, tap, recall, named, frozen, recompute.
+#pragma once
+
+#include <algorithm>
+#include <string>
+
+#include "insula/net/layer.hpp"
+
+namespace insula {
+
+/// A string as a template argument: named<"blocks", L>.
+template <int N>
+struct fixed_string {
+  char text[N]{};
+  constexpr fixed_string(char const (&s)[N]) { std::copy_n(s, N, text); }
+};
+
+namespace detail {
+template <class H, class... Rest, class B, class T>
+void backward_in_reverse(context<B>& cx, step const* end, arena<T> const& m) {
+  constexpr int after = (Rest::leaves + ... + 0);
+  if constexpr (sizeof...(Rest) > 0) backward_in_reverse<Rest...>(cx, end, m);
+  H::backward(cx, end - after - H::leaves, m);
+}
+}  // namespace detail
+
+/// y = (... L2(L1(x)))
+template <layer... L>
+struct seq {
+  static constexpr int leaves = (L::leaves + ... + 0);
+  static constexpr inferred follow(inferred f) {
+    ((f = L::follow(f)), ...);
+    return f;
+  }
+  template <int N>
+  static constexpr int lay(plan<N>& p, int x) {
+    ((x = L::lay(p, x)), ...);
+    return x;
+  }
+  template <class D>
+  static void describe(D& d) {
+    (L::describe(d), ...);
+  }
+  template <class B, class T>
+  static void forward(context<B>& cx, step const* s, arena<T> const& m) {
+    ((L::forward(cx, s, m), s += L::leaves), ...);
+  }
+  template <class B, class T>
+  static void backward(context<B>& cx, step const* s, arena<T> const& m) {
+    if constexpr (sizeof...(L) > 0) detail::backward_in_reverse<L...>(cx, s + leaves, m);
+  }
+};
+
+/// Like seq; the parameters of the i-th member are named "i.…", as in PyTorch's Sequential and ModuleList.
+template <layer... L>
+struct list : seq<L...> {
+  template <class D>
+  static void describe(D& d) {
+    int i = d.first_index();
+    ((d.push(std::to_string(i++)), L::describe(d), d.pop()), ...);
+  }
+  static constexpr int members = int(sizeof...(L));
+};
+
+namespace detail {
+template <class L>
+concept listed = requires { L::members; };
+}
+
+/// Body applied Times times, each time with weights of its own: "0.…", "1.…" (a list continues its numbers). The body is
+/// instantiated once.
+template <int Times, layer Body>
+struct repeat {
+  static constexpr int leaves = Times * Body::leaves;
+  static constexpr inferred follow(inferred f) {
+    for (int i = 0; i < Times && f; ++i) f = Body::follow(f);
+    return f;
+  }
+  template <int N>
+  static constexpr int lay(plan<N>& p, int x) {
+    for (int i = 0; i < Times; ++i) x = Body::lay(p, x);
+    return x;
+  }
+  template <class D>
+  static void describe(D& d) {
+    for (int i = 0; i < Times; ++i) {
+      if constexpr (detail::listed<Body>) {
+        d.start_at(i * Body::members);
+        Body::describe(d);
+        d.start_at(0);
+      } else {
+        d.push(std::to_string(i)), Body::describe(d), d.pop();
+      }
+    }
+  }
+  template <class B, class T>
+  static void forward(context<B>& cx, step const* s, arena<T> const& m) {
+    for (int i = 0; i < Times; ++i) Body::forward(cx, s + i * Body::leaves, m);
+  }
+  template <class B, class T>
+  static void backward(context<B>& cx, step const* s, arena<T> const& m) {
+    for (int i = Times; i-- > 0;) Body::backward(cx, s + i * Body::leaves, m);
+  }
+};
+
+/// Prefixes the names of L's parameters: named<"attn", linear<96>> has "attn.weight". Any dots are the user's.
+template <fixed_string Name, class L>
+struct named : L {
+  template <class D>
+  static void describe(D& d) {
+    d.push(Name.text), L::describe(d), d.pop();
+  }
+};
+
+/// Weights inside L get no gradient and are skipped by optimisers; gradients pass through.
+template <layer L>
+struct frozen : L {
+  template <int N>
+  static constexpr int lay(plan<N>& p, int x) {
+    bool const outer = p.freezing;
+    p.freezing = true;
+    x = L::lay(p, x);
+    p.freezing = outer;
+    return x;
+  }
+};
+
+/// Activation checkpointing: tensors inside L are not kept between the passes; L's forward pass runs again just before its
+/// backward pass. Numbers do not change. A recompute inside a recompute, or a tap inside one, is not allowed.
+template <layer L>
+struct recompute : L {
+  template <int N>
+  static constexpr int lay(plan<N>& p, int x) {
+    int const first = p.steps;
+    x = L::lay(p, x);
+    p.recomputed[p.segments++] = {first, p.steps - 1};
+    return x;
+  }
+  template <class B, class T>
+  static void backward(context<B>& cx, step const* s, arena<T> const& m) {
+    if (s[L::leaves - 1].active) L::forward(cx, s, m);
+    L::backward(cx, s, m);
+  }
+};
+
+/// y = J(Body(x), x)
+template <layer Body, joining J>
+struct residual_with {
+  static constexpr int leaves = Body::leaves + J::leaves;
+  static constexpr inferred follow(inferred f) {
+    dims const in = f.out;
+    f = Body::follow(f);
+    return J::follow(f, in);
+  }
+  template <int N>
+  static constexpr int lay(plan<N>& p, int x) {
+    int const body = Body::lay(p, x);
+    return J::lay(p, body, x);
+  }
+  template <class D>
+  static void describe(D& d) {
+    Body::describe(d), J::describe(d);
+  }
+  template <class B, class T>
+  static void forward(context<B>& cx, step const* s, arena<T> const& m) {
+    Body::forward(cx, s, m), J::forward(cx, s + Body::leaves, m);
+  }
+  template <class B, class T>
+  static void backward(context<B>& cx, step const* s, arena<T> const& m) {
+    J::backward(cx, s + Body::leaves, m), Body::backward(cx, s, m);
+  }
+};
+
+/// y = J(First(x), Second(x))
+template <joining J, layer First, layer Second>
+struct branch {
+  static constexpr int leaves = First::leaves + Second::leaves + J::leaves;
+  static constexpr inferred follow(inferred f) {
+    dims const in = f.out;
+    f = First::follow(f);
+    if (!f) return f;
+    dims const a = f.out;
+    f.out = in;
+    f = Second::follow(f);
+    if (!f) return f;
+    dims const b = f.out;
+    f.out = a;
+    return J::follow(f, b);
+  }
+  template <int N>
+  static constexpr int lay(plan<N>& p, int x) {
+    int const a = First::lay(p, x), b = Second::lay(p, x);
+    return J::lay(p, a, b);
+  }
+  template <class D>
+  static void describe(D& d) {
+    First::describe(d), Second::describe(d), J::describe(d);
+  }
+  template <class B, class T>
+  static void forward(context<B>& cx, step const* s, arena<T> const& m) {
+    First::forward(cx, s, m), Second::forward(cx, s + First::leaves, m);
+    J::forward(cx, s + First::leaves + Second::leaves, m);
+  }
+  template <class B, class T>
+  static void backward(context<B>& cx, step const* s, arena<T> const& m) {
+    J::backward(cx, s + First::leaves + Second::leaves, m);
+    Second::backward(cx, s + First::leaves, m), First::backward(cx, s, m);
+  }
+};
+
+/// y = x
+struct identity : seq<> {};
+
+/// Registers L(x) as output number Label of the network and passes x on. recall<Label> reads it later.
+template <int Label, layer L = identity>
+struct tap : L {
+  static_assert(Label >= 0 && Label < most_taps, "a tap's label is 0 to 7");
+  static constexpr inferred follow(inferred f) {
+    dims const in = f.out;
+    f = L::follow(f);
+    if (!f) return f;
+    f.tap[Label] = f.out;
+    f.out = in;
+    return f;
+  }
+  template <int N>
+  static constexpr int lay(plan<N>& p, int x) {
+    int const y = L::lay(p, x);
+    p.v[y].output = true;
+    p.tap[Label] = y + 1;
+    return x;
+  }
+};
+
+/// y = what tap<Label> registered, whatever x is.
+template <int Label>
+struct recall : seq<> {
+  static constexpr inferred follow(inferred f) {
+    if (!f) return f;
+    if (f.tap[Label].rank == 0) return detail::pass(f, misfit(fault::recall, Label, Label), "recall");
+    f.out = f.tap[Label];
+    return f;
+  }
+  template <int N>
+  static constexpr int lay(plan<N>& p, int) {
+    return p.tap[Label] - 1;
+  }
+};
+
+}  // namespace insula

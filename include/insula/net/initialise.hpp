@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// How weights start: each tensor by its rule, every element a function of (seed, tensor, index on disk).
+#pragma once
+
+#include "insula/net/describe.hpp"
+
+namespace insula {
+
+/// Writes (=) every tensor of `places` into the weight range. Element i of tensor k draws from stream (key, k, i), so the
+/// result depends on neither the backend nor the order in memory.
+template <class T>
+void initialise(std::vector<tensor_place> const& places, T* weights, random_key key) {
+  for (std::size_t k = 0; k < places.size(); ++k) {
+    tensor_place const& t = places[k];
+    detail::memory_index const at(t);
+    random_key const own = key.with(std::uint32_t(k));
+    double const bound = 1.0 / std::sqrt(double(t.fan_in));
+    for (index_t i = 0; i < t.size(); ++i) {
+      double v = 0;
+      switch (t.how) {
+        case start::zeros: break;
+        case start::ones: v = 1; break;
+        case start::fan_uniform: v = bound * (2 * uniform_at(own, std::uint32_t(i)) - 1); break;
+        case start::small_normal: v = 0.02 * normal_at(own, std::uint32_t(i)); break;
+      }
+      weights[t.offset + at(i)] = T(v);
+    }
+  }
+}
+
+}  // namespace insula

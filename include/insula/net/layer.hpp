@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a layer is, and the bases that make one out of a formula: leaf (one input) and join (two inputs).
+#pragma once
+
+#include "insula/base/random.hpp"
+#include "insula/net/plan.hpp"
+
+namespace insula {
+
+/// What a pass carries besides numbers.
+struct pass_options {
+  std::uint8_t const* mask = nullptr;   ///< (batch, positions) of the layer mask_token; null: nothing is masked
+  bool training = false;                ///< drop path draws
+  random_key key{};                     ///< of this pass; layers derive theirs by their weight offset
+};
+
+/// The memory a program runs on. Offsets of a step are per sample.
+template <class T>
+struct arena {
+  T const* w;      ///< weight range
+  T* gw;           ///< its gradient, or null
+  T const* in;     ///< the network's input, memory of the caller
+  T* gin;          ///< its gradient (+=), or null
+  T* a;            ///< activations
+  index_t batch;
+  pass_options with{};
+
+  T const* read(index_t offset) const { return offset == external ? in : offset < 0 ? nullptr : a + offset * batch; }
+  T* write(index_t offset) const { return offset == external ? gin : offset < 0 ? nullptr : a + offset * batch; }
+  T const* weight(step const* s, int k) const { return w + s->w[k]; }
+  T* weight_gradient(step const* s, int k) const { return gw && !s->frozen ? gw + s->w[k] : nullptr; }
+};
+
+/// A layer follows shapes at compile time, lays its steps into a plan, and runs them.
+template <class L>
+concept layer = requires(inferred f, plan<1>& p) {
+  { L::leaves } -> std::convertible_to<int>;
+  { L::follow(f) } -> std::same_as<inferred>;
+  { L::lay(p, int{}) } -> std::same_as<int>;
+};
+
+/// A layer that joins two branches of a network.
+template <class L>
+concept joining = requires(dims d, plan<1>& p) {
+  { L::infer(d, d) } -> std::same_as<inferred>;
+  { L::lay(p, int{}, int{}) } -> std::same_as<int>;
+};
+
+namespace detail {
+struct leaf_defaults {
+  static constexpr int leaves = 1;
+  static constexpr traits trait{};
+  static constexpr parameter_list parameters(dims) { return {}; }
+  static constexpr index_t saved(dims) { return 0; }
+};
+constexpr inferred pass(inferred f, inferred r, char const* name) {
+  if (!f) return f;
+  f.out = r.out, f.why = r.why, f.got = r.got, f.want = r.want;
+  if (r)
+    ++f.layer;
+  else
+    f.name = name;
+  return f;
+}
+}  // namespace detail
+
+/// Base of a layer with one input and one line in the program. Self gives:
+///   static constexpr char const* name;
+///   static constexpr inferred infer(dims in);
+///   static constexpr parameter_list parameters(dims in);    (optional)
+///   static constexpr index_t saved(dims in);                (optional: elements per sample kept for the backward pass)
+///   static constexpr traits trait;                          (optional)
+///   template <class B, class T> static void forward(context<B>&, step const*, arena<T> const&);
+///   template <class B, class T> static void backward(context<B>&, step const*, arena<T> const&);
+template <class Self>
+struct leaf : detail::leaf_defaults {
+  static constexpr dims shape_of(dims in, dims) { return Self::infer(in).out; }
+  static constexpr inferred follow(inferred f) { return f ? detail::pass(f, Self::infer(f.out), Self::name) : f; }
+  template <int N>
+  static constexpr int lay(plan<N>& p, int x) {
+    return p.template add<Self>(x);
+  }
+  template <class D>
+  static void describe(D& d) {
+    d.template leaf<Self>();
+  }
+};
+
+/// Base of a layer that joins two values: infer(dims a, dims b); the step's x, x2 are a, b.
+template <class Self>
+struct join : detail::leaf_defaults {
+  static constexpr dims shape_of(dims a, dims b) { return Self::infer(a, b).out; }
+  static constexpr inferred follow(inferred f, dims b) {
+    return f ? detail::pass(f, Self::infer(f.out, b), Self::name) : f;
+  }
+  template <int N>
+  static constexpr int lay(plan<N>& p, int a, int b) {
+    return p.template add<Self>(a, b);
+  }
+  template <class D>
+  static void describe(D& d) {
+    d.template leaf<Self>();
+  }
+};
+
+}  // namespace insula

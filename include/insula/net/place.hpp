@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory by lifetimes: every activation, gradient and saved tensor of a program gets its place in one arena.
+#pragma once
+
+#include "insula/net/plan.hpp"
+
+namespace insula {
+
+/// training: activations live until their last backward use, gradients exist.
+/// inference: forward only; an activation lives until its last reader, then its memory is used again.
+enum class memory_mode { training, inference };
+
+namespace detail {
+
+struct lifetime {
+  int from = 0, to = -1, again_from = 0, again_to = -1;   // two closed intervals of time; the second may be empty
+
+  constexpr void cover(int t) { to < from ? (void)(from = to = t) : (void)(from = t < from ? t : from, to = t > to ? t : to); }
+  constexpr void cover_again(int t) {
+    again_to < again_from ? (void)(again_from = again_to = t)
+                          : (void)(again_from = t < again_from ? t : again_from, again_to = t > again_to ? t : again_to);
+  }
+  static constexpr bool meet(int a, int b, int c, int d) { return a <= b && c <= d && a <= d && c <= b; }
+  constexpr bool meets(lifetime const& o) const {
+    return meet(from, to, o.from, o.to) || meet(from, to, o.again_from, o.again_to) ||
+           meet(again_from, again_to, o.from, o.to) || meet(again_from, again_to, o.again_from, o.again_to);
+  }
+  constexpr void join(lifetime const& o) {
+    if (o.from <= o.to) cover(o.from), cover(o.to);
+    if (o.again_from <= o.again_to) cover_again(o.again_from), cover_again(o.again_to);
+  }
+};
+
+/// A tensor to place: value i is item i, its gradient item values + i, what step i saves item 2 values + i.
+template <int N>
+struct placement {
+  lifetime life[N]{};
+  index_t size[N]{};      // 0: not placed
+  int shares[N]{};        // the item whose memory it uses; itself by default
+  index_t offset[N]{};
+  int items = 0;
+
+  constexpr int root(int i) const {
+    while (shares[i] != i) i = shares[i];
+    return i;
+  }
+  constexpr void share(int a, int b) {   // a and b use one memory
+    a = root(a), b = root(b);
+    if (a == b) return;
+    life[b].join(life[a]);
+    if (size[a] > size[b]) size[b] = size[a];
+    shares[a] = b;
+  }
+  /// No member of a's memory lives at the time of a member of b's, but for the moment one hands over to the other
+  /// and for `except`, which holds the same numbers as a.
+  constexpr bool may_share(int a, int b, int except) const {
+    int const ra = root(a), rb = root(b);
+    for (int i = 0; i < items; ++i) {
+      if (size[i] == 0 || root(i) != ra) continue;
+      for (int j = 0; j < items; ++j) {
+        if (size[j] == 0 || root(j) != rb || j == except) continue;
+        if (life[i].meets(life[j]) && !(life[i].from == life[j].to || life[j].from == life[i].to)) return false;
+      }
+    }
+    return true;
+  }
+  /// First fit, largest first. Returns the size of the arena.
+  constexpr index_t fit() {
+    int order[N]{}, placed[N]{}, n = 0, laid = 0;
+    for (int i = 0; i < items; ++i) {
+      if (shares[i] != i || size[i] == 0) continue;
+      int j = n++;
+      for (; j > 0 && size[order[j - 1]] < size[i]; --j) order[j] = order[j - 1];
+      order[j] = i;
+    }
+    index_t total = 0;
+    for (int k = 0; k < n; ++k) {
+      int const i = order[k];
+      index_t at = 0;
+      for (int q = 0; q < laid; ++q) {   // in order of offsets
+        int const p = placed[q];
+        if (offset[p] >= at + size[i]) break;
+        if (offset[p] + size[p] > at && life[p].meets(life[i])) at = offset[p] + size[p];
+      }
+      offset[i] = at;
+      if (at + size[i] > total) total = at + size[i];
+      int j = laid++;
+      for (; j > 0 && offset[placed[j - 1]] > at; --j) placed[j] = placed[j - 1];
+      placed[j] = i;
+    }
+    return total;
+  }
+};
+
+/// Time runs 0 .. steps-1 forward, `steps` outside (losses), 2 steps - i for the backward of step i.
+template <int Steps>
+struct placer {
+  plan<Steps>& p;
+  memory_mode mode;
+  static constexpr int slots = 3 * plan<Steps>::capacity + 2;
+  placement<slots> m{};
+
+  constexpr int backward(int s) const { return 2 * p.steps - s; }
+  constexpr int gradient_item(int v) const { return p.values + v; }
+  constexpr int saved_item(int s) const { return 2 * p.values + s; }
+
+  constexpr int last_reader(int v) const {
+    int last = -1;
+    for (int s = 0; s < p.steps; ++s)
+      if (p.reads[s][0] == v || p.reads[s][1] == v) last = s;
+    return last;
+  }
+  constexpr int readers(int v) const {
+    int n = 0;
+    for (int s = 0; s < p.steps; ++s) n += (p.reads[s][0] == v) + (p.reads[s][1] == v);
+    return n;
+  }
+  /// The segment that recomputes value v in its inside, or -1.
+  constexpr int inside(int v) const {
+    for (int k = 0; k < p.segments; ++k)
+      if (p.v[v].made_by >= p.recomputed[k].first && p.v[v].made_by <= p.recomputed[k].last) return k;
+    return -1;
+  }
+
+  /// The segment that runs step s again in the backward pass, or -1.
+  constexpr int recomputes(int s) const {
+    for (int k = 0; mode == memory_mode::training && k < p.segments; ++k)
+      if (s >= p.recomputed[k].first && s <= p.recomputed[k].last && p.at[p.recomputed[k].last].active) return k;
+    return -1;
+  }
+
+  constexpr void activity() {
+    for (int s = 0; s < p.steps; ++s) {
+      step& t = p.at[s];
+      t.active = mode == memory_mode::training && p.v[p.writes[s]].differentiable;
+    }
+  }
+  constexpr void lives() {
+    for (int v = 0; v < p.values; ++v) {
+      value const& a = p.v[v];
+      lifetime& l = m.life[v];
+      int const made = a.made_by < 0 ? 0 : a.made_by, k = inside(v);
+      bool const internal = k >= 0 && a.made_by != p.recomputed[k].last && !a.output;
+      l.cover(made);
+      if (a.output) l.cover(p.steps);
+      for (int s = 0; s < p.steps; ++s) {
+        bool const first = p.reads[s][0] == v, second = p.reads[s][1] == v;
+        if (!first && !second) continue;
+        l.cover(s);
+        if (int const r = recomputes(s); r >= 0 && r != k) l.cover(backward(p.recomputed[r].last));
+        if (p.at[s].active && ((first && p.trait[s].keeps_x) || (second && p.trait[s].keeps_x2)))
+          internal ? l.cover_again(backward(s)) : l.cover(backward(s));
+      }
+      if (mode == memory_mode::training && a.made_by >= 0) {
+        if (p.at[a.made_by].active && p.trait[a.made_by].keeps_y)
+          internal ? l.cover_again(backward(a.made_by)) : l.cover(backward(a.made_by));
+        if (k >= 0) {   // written again when the segment is recomputed, which happens before its last step's backward
+          int const t = backward(p.recomputed[k].last);
+          l.cover_again(t);
+        }
+      }
+      m.size[v] = a.made_by < 0 ? 0 : a.size;
+    }
+    for (int s = 0; s < p.steps; ++s) {
+      if (p.at[s].saved_size == 0 || !(p.at[s].active || p.trait[s].saves_always)) continue;
+      lifetime& l = m.life[saved_item(s)];
+      l.cover(s);
+      m.size[saved_item(s)] = p.at[s].saved_size;
+      if (!p.at[s].active) continue;
+      int const k = inside(p.writes[s]);
+      if (k >= 0)
+        l.cover_again(backward(p.recomputed[k].last)), l.cover_again(backward(s));
+      else
+        l.cover(backward(s));
+    }
+    if (mode == memory_mode::inference) return;
+    for (int v = 0; v < p.values; ++v) {
+      value const& a = p.v[v];
+      if (!a.differentiable || a.made_by < 0) continue;
+      lifetime& l = m.life[gradient_item(v)];
+      l.cover(backward(a.made_by));
+      if (a.output) l.cover(p.steps);
+      for (int s = 0; s < p.steps; ++s)
+        if (p.at[s].active && (p.reads[s][0] == v || p.reads[s][1] == v)) l.cover(backward(s));
+      m.size[gradient_item(v)] = a.size;
+    }
+  }
+  constexpr void share() {
+    for (int s = 0; s < p.steps; ++s) {
+      int const x = p.reads[s][0], x2 = p.reads[s][1], y = p.writes[s];
+      if (p.trait[s].in_place && p.v[x].made_by >= 0 && !p.v[x].output && p.v[x].size == p.v[y].size &&
+          m.life[x].to == s && m.life[x].again_to < m.life[x].again_from &&
+          m.life[y].again_to < m.life[y].again_from)
+        m.share(y, x);
+      if (mode == memory_mode::inference || !p.at[s].active || p.v[y].output) continue;
+      bool const one = p.trait[s].gx_is_gy && x2 != x && first_gradient(x, s) && p.v[x].size == p.v[y].size &&
+                       m.may_share(gradient_item(x), gradient_item(y), -1);
+      if (one) m.share(gradient_item(x), gradient_item(y));
+      if (x2 < 0 || x2 == x || !p.trait[s].gx2_is_gy || !first_gradient(x2, s) || p.v[x2].size != p.v[y].size) continue;
+      // if both inputs share gy, g(x) must be read, by the step that made x, before anything is added into g(x2)
+      if (one && !(readers(x) == 1 && readers_before(x2, s, p.v[x].made_by))) continue;
+      if (m.may_share(gradient_item(x2), gradient_item(y), one ? gradient_item(x) : -1))
+        m.share(gradient_item(x2), gradient_item(y));
+    }
+  }
+  /// Step s is the first in the backward pass to write the gradient of v.
+  constexpr bool first_gradient(int v, int s) const {
+    return p.v[v].differentiable && !p.v[v].output && p.v[v].made_by >= 0 && last_reader(v) == s;
+  }
+  /// Every reader of v but `last` runs (forward) before step `maker`.
+  constexpr bool readers_before(int v, int last, int maker) const {
+    for (int r = 0; r < p.steps; ++r)
+      if (r != last && (p.reads[r][0] == v || p.reads[r][1] == v) && r >= maker) return false;
+    return true;
+  }
+  constexpr void write_offsets() {
+    for (int v = 0; v < p.values; ++v) {
+      bool const outside = p.v[v].made_by < 0;
+      p.v[v].at = outside ? external : m.offset[m.root(v)];
+      bool const wanted = mode == memory_mode::training && p.v[v].differentiable;
+      p.v[v].gradient = !wanted ? absent : outside ? external : m.offset[m.root(gradient_item(v))];
+    }
+    for (int s = 0; s < p.steps; ++s) {
+      step& t = p.at[s];
+      int const x = p.reads[s][0], x2 = p.reads[s][1], y = p.writes[s];
+      t.x = p.v[x].at, t.y = p.v[y].at, t.gx = p.v[x].gradient, t.gy = p.v[y].gradient;
+      if (x2 >= 0) t.x2 = p.v[x2].at, t.gx2 = p.v[x2].gradient;
+      t.saved = m.size[saved_item(s)] > 0 ? m.offset[saved_item(s)] : absent;
+      t.gx_adds = has_gradient_before(x, s);
+      if (x2 >= 0) t.gx2_adds = x2 == x || has_gradient_before(x2, s);
+    }
+  }
+  constexpr bool has_gradient_before(int v, int s) const {
+    if (p.v[v].output || p.v[v].made_by < 0) return true;   // from outside, or the caller's memory
+    for (int r = s + 1; r < p.steps; ++r)
+      if (p.at[r].active && (p.reads[r][0] == v || p.reads[r][1] == v)) return true;
+    return false;
+  }
+
+  constexpr void run() {
+    m.items = 2 * p.values + p.steps;
+    for (int i = 0; i < m.items; ++i) m.shares[i] = i;
+    activity(), lives(), share();
+    p.activations = m.fit();
+    write_offsets();
+  }
+};
+
+}  // namespace detail
+
+/// The same plan with every offset filled in for the given mode; `activations` is the arena's size per sample.
+template <int Steps>
+constexpr plan<Steps> place(plan<Steps> p, memory_mode mode) {
+  detail::placer<Steps> placer{p, mode};
+  placer.run();
+  return p;
+}
+
+}  // namespace insula
