@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// Direct convolution on a lattice: shifted rows of inputs times panels of weights, summed in registers.
+#pragma once
+
+#include "insula/kernels/cpu/conv_tile.hpp"
+#include "insula/kernels/cpu/conv_window.hpp"
+
+namespace insula::detail::conv {
+
+inline constexpr index_t window_bytes = 224 << 10;  // of one block's inputs: a quarter of a 1 MiB L2
+inline constexpr index_t slice_bytes = 256 << 10;   // of one slice of packed weights
+inline constexpr index_t longest_chain = 1024;      // products summed before the sum joins the output
+inline constexpr index_t enough_tasks = 12;         // for a balanced load on a few cores
+
+/// Weights of taps [from, to) of the flattened (depth, height) taps and of one panel, rows of whole registers.
+/// Source (kernel, group_in, out_channels), `column` the panel's first output channel over all groups.
+template <scalar T>
+void pack_weights(lattice const& l, T const* w, index_t column, panel const& p, index_t from, index_t to,
+                  T* y) {
+  constexpr int width = simd::width<T>;
+  index_t const ci = l.group_in(), co = l.out_channels;
+  line const &dl = l.at[0], &hl = l.at[1], &wl = l.at[2];
+  for (index_t t = from; t < to; ++t) {
+    index_t const d = dl.tap + t / hl.taps * dl.tap_step, h = hl.tap + t % hl.taps * hl.tap_step;
+    for (index_t s = 0; s < wl.taps; ++s) {
+      index_t const k = (d * hl.kernel + h) * wl.kernel + wl.tap + s * wl.tap_step;
+      T const* x = w + k * ci * co + column;
+      for (index_t i = 0; i < ci; ++i, x += co, y += p.registers * width)
+        for (int v = 0; v < p.registers; ++v)
+          simd::store(y + v * width, v + 1 < p.registers || p.last == width
+                                         ? simd::load(x + v * width)
+                                         : simd::load(x + v * width, p.last));
+    }
+  }
+}
+
+/// y (+)= b + the lattice's convolution of x with w. `adds`: y keeps what it has. b may be null.
+template <scalar T>
+void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T const* b, bool adds, T* y) {
+  constexpr int width = simd::width<T>;
+  line const &dl = l.at[0], &hl = l.at[1], &wl = l.at[2];
+  index_t const ci = l.group_in(), co = l.group_out(), depth = wl.taps * ci, taps = dl.taps * hl.taps;
+  panels<T> const cut_channels(co);
+
+  // blocks: as large as the cache allows, smaller if that leaves too few tasks, then several tasks per block
+  index_t positions = 1024;
+  blocking blocks = cut(l, window_bytes / index_t(sizeof(T)), positions, 8);
+  while (positions > 128 && blocks.count(l.batch) * l.groups < enough_tasks) {
+    positions /= 2;
+    blocks = cut(l, window_bytes / index_t(sizeof(T)), positions, 8);
+  }
+  index_t const block_count = blocks.count(l.batch);
+  if (block_count == 0) return;
+  index_t parts = ceil_divide(enough_tasks, block_count * l.groups);
+  parts = parts < cut_channels.count ? parts : cut_channels.count;
+
+  index_t const tap_elements = depth * cut_channels.at(0).registers * width;
+  index_t const longest = slice_bytes / index_t(sizeof(T)) / (cut_channels.at(0).registers * width);
+  index_t const most_taps = depth > 0 ? (longest < longest_chain ? longest : longest_chain) / depth : taps;
+  index_t const slices = taps > 0 ? ceil_divide(taps, most_taps < 1 ? 1 : most_taps) : 1;
+  index_t const slice = taps > 0 ? ceil_divide(taps, slices) : 1;
+  bool const ready = cut_channels.count == 1 && l.groups == 1 && cut_channels.at(0).last == width &&
+                     (wl.taps <= 1 || wl.tap_step == 1);  // w itself has rows of whole registers
+
+  cx.pool.run(block_count * l.groups * parts, [&](index_t task, int worker) {
+    index_t const part = task % parts, group = task / parts % l.groups;
+    block const at = blocks.at(l, task / parts / l.groups);
+    scratch memory(cx, worker);
+    T* const window_memory = memory.take<T>(window_elements(l, blocks.size));
+    T* const weights = ready ? nullptr : memory.take<T>(slice * tap_elements);
+    stretch* const list = memory.take<stretch>(slice + 1);
+    window<T> const in = pack(l, x, at, group, 0, dl.taps, window_memory);
+
+    index_t const first = cut_channels.count * part / parts, end = cut_channels.count * (part + 1) / parts;
+    for (index_t q = first; q < end; ++q) {
+      panel const p = cut_channels.at(q);
+      index_t const column = group * co + p.from;
+      for (index_t from = 0; from == 0 || from < taps; from += slice) {
+        index_t const to = from + slice < taps ? from + slice : taps;
+        if (!ready) pack_weights(l, w, column, p, from, to, weights);
+        product<T> m{list,
+                     0,
+                     depth,
+                     in.data,
+                     wl.stride * ci,
+                     1,
+                     ready ? w : weights,
+                     p.registers * width,
+                     b ? b + column : nullptr,
+                     adds || from > 0,
+                     wl.step * l.out_channels,
+                     p.last};
+        for (index_t d = at.from.d; d < at.from.d + at.size.d; ++d)
+          for (index_t h = at.from.h; h < at.from.h + at.size.h; ++h) {
+            m.count = 0;
+            for (index_t t = from; t < to; ++t) {
+              index_t const td = t / hl.taps, th = t % hl.taps;
+              index_t const id = d * dl.stride + dl.start + td, ih = h * hl.stride + hl.start + th;
+              if (id < 0 || id >= dl.in || ih < 0 || ih >= hl.in) continue;
+              index_t const k =
+                  ((dl.tap + td * dl.tap_step) * hl.kernel + hl.tap + th * hl.tap_step) * wl.kernel + wl.tap;
+              list[m.count++] = {in.at(id, ih),
+                                 ready ? k * ci * l.out_channels : (t - from) * depth * m.b_row};
+            }
+            if (m.count == 0 && m.adds) continue;
+            index_t const od = dl.first + d * dl.step, oh = hl.first + h * hl.step,
+                          ow = wl.first + at.from.w * wl.step;
+            T* const out =
+                y + (((at.sample * dl.out + od) * hl.out + oh) * wl.out + ow) * l.out_channels + column;
+            multiply(m, p.registers, at.size.w, out);
+          }
+      }
+    }
+  });
+}
+
+}  // namespace insula::detail::conv

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU convolutions against the plain ones in double, and the plain gradients against the plain forward pass.
+#include "insula/kernels/cpu/conv.hpp"
+
+#include <vector>
+
+#include "insula/base/text.hpp"
+#include "insula/kernels/plain/conv.hpp"
+#include "insula/testing/compare.hpp"
+#include "support/catch.hpp"
+
+using namespace insula;
+using numbers = std::vector<double>;
+
+namespace {
+
+template <class T>
+constexpr double tolerance = sizeof(T) == 4 ? 1e-6 : 1e-14;
+
+template <class T, class U>
+std::vector<T> cast(std::vector<U> const& v) {
+  return std::vector<T>(v.begin(), v.end());
+}
+/// Random numbers that float holds exactly, so that both precisions see the same problem.
+numbers draw(index_t n, std::uint64_t seed) { return cast<double>(testing::random_vector<float>(n, seed)); }
+
+double dot(numbers const& a, numbers const& b) {
+  double s = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) s += a[i] * b[i];
+  return s;
+}
+
+/// Inputs, upstream gradient and what the gradients already hold.
+struct data {
+  numbers x, w, b, gy, gx, gw, gb;
+  data(index_t nx, index_t nw, index_t nb, index_t ny, std::uint64_t seed)
+      : x(draw(nx, seed)),
+        w(draw(nw, seed + 1)),
+        b(draw(nb, seed + 2)),
+        gy(draw(ny, seed + 3)),
+        gx(draw(nx, seed + 4)),
+        gw(draw(nw, seed + 5)),
+        gb(draw(nb, seed + 6)) {}
+};
+struct results {
+  numbers y, gx, gw, gb;
+  bool operator==(results const&) const = default;
+};
+
+data make(op::conv3d_geometry const& g, std::uint64_t seed) {
+  return {g.batch * g.in.size() * g.in_channels, g.weights(), g.out_channels,
+          g.batch * g.out().size() * g.out_channels, seed};
+}
+
+template <class T, class B>
+results solve(context<B>& cx, op::conv3d_geometry const& g, data const& d, bool adds) {
+  auto const x = cast<T>(d.x), w = cast<T>(d.w), b = cast<T>(d.b), gy = cast<T>(d.gy);
+  auto y = testing::poisoned<T>(index_t(gy.size()));
+  auto gx = adds ? cast<T>(d.gx) : testing::poisoned<T>(index_t(x.size())), gw = cast<T>(d.gw),
+       gb = cast<T>(d.gb);
+  kernel<op::conv3d, B, T>::run(cx, {g, x.data(), w.data(), adds ? nullptr : b.data(), y.data()});
+  kernel<op::conv3d_grad, B, T>::run(
+      cx, {g, x.data(), w.data(), gy.data(), adds, gx.data(), gw.data(), gb.data()});
+  return {cast<double>(y), cast<double>(gx), cast<double>(gw), cast<double>(gb)};
+}
+
+struct upsampling {
+  index_t batch;
+  extent in;
+  index_t in_channels, out_channels;
+  extent kernel;
+};
+data make(upsampling const& u, std::uint64_t seed) {
+  return {u.batch * u.in.size() * u.in_channels, u.kernel.size() * u.in_channels * u.out_channels,
+          u.out_channels, u.batch * u.in.size() * u.kernel.size() * u.out_channels, seed};
+}
+template <class T, class B>
+results solve(context<B>& cx, upsampling const& u, data const& d, bool adds) {
+  auto const x = cast<T>(d.x), w = cast<T>(d.w), b = cast<T>(d.b), gy = cast<T>(d.gy);
+  auto y = testing::poisoned<T>(index_t(gy.size()));
+  auto gx = adds ? cast<T>(d.gx) : testing::poisoned<T>(index_t(x.size())), gw = cast<T>(d.gw),
+       gb = cast<T>(d.gb);
+  kernel<op::conv3d_transpose, B, T>::run(cx, {u.batch, u.in, u.in_channels, u.out_channels, u.kernel,
+                                               x.data(), w.data(), adds ? nullptr : b.data(), y.data()});
+  kernel<op::conv3d_transpose_grad, B, T>::run(
+      cx, {u.batch, u.in, u.in_channels, u.out_channels, u.kernel, x.data(), w.data(), gy.data(), adds,
+           gx.data(), gw.data(), gb.data()});
+  return {cast<double>(y), cast<double>(gx), cast<double>(gw), cast<double>(gb)};
+}
+
+template <class T>
+void agree(results const& fast, results const& plain) {
+  CHECK(testing::relative_error(fast.y, plain.y) <= tolerance<T>);
+  CHECK(testing::relative_error(fast.gx, plain.gx) <= tolerance<T>);
+  CHECK(testing::relative_error(fast.gw, plain.gw) <= tolerance<T>);
+  CHECK(testing::relative_error(fast.gb, plain.gb) <= tolerance<T>);
+}
+
+/// Both precisions, both values of `adds`, and 1, 2, 3 threads bit for bit.
+template <class Problem>
+void compare(Problem const& p, std::uint64_t seed) {
+  context<insula::plain> reference;
+  context<cpu> one(1), two(2), three(3);
+  data const d = make(p, seed);
+  for (bool adds : {false, true}) {
+    INFO("adds " << adds);
+    results const expected = solve<double>(reference, p, d, adds), fast = solve<float>(one, p, d, adds);
+    agree<float>(fast, expected);
+    agree<double>(solve<double>(one, p, d, adds), expected);
+    CHECK(solve<float>(two, p, d, adds) == fast);
+    CHECK(solve<float>(three, p, d, adds) == fast);
+  }
+}
+
+void compare_conv(op::conv3d_geometry const& g, std::uint64_t seed) {
+  INFO(text("in ", g.batch, "x", g.in, " channels ", g.in_channels, " -> ", g.out_channels, " kernel ",
+            g.kernel, " stride ", g.stride, " pad ", g.pad, " groups ", g.groups));
+  compare(g, seed);
+}
+
+}  // namespace
+
+TEST_CASE("the plain gradients are the adjoints of the plain convolution") {
+  context<insula::plain> cx;
+  op::conv3d_geometry const g{2, {5, 6, 7}, 4, 6, {3, 2, 1}, {2, 1, 3}, {1, 0, 2}, 2};
+  data d = make(g, 1);
+  d.b.assign(d.b.size(), 0), d.gw.assign(d.gw.size(), 0), d.gb.assign(d.gb.size(), 0);
+  results const r = solve<double>(cx, g, d, false);
+  double const expected = dot(r.y, d.gy);
+  CHECK(dot(r.gx, d.x) == Approx(expected).epsilon(1e-12));
+  CHECK(dot(r.gw, d.w) == Approx(expected).epsilon(1e-12));
+}
+
+TEST_CASE("the plain gradients are the adjoints of the plain transposed convolution") {
+  context<insula::plain> cx;
+  upsampling const u{2, {2, 3, 4}, 5, 3, {2, 1, 3}};
+  data d = make(u, 2);
+  d.b.assign(d.b.size(), 0), d.gw.assign(d.gw.size(), 0), d.gb.assign(d.gb.size(), 0);
+  results const r = solve<double>(cx, u, d, false);
+  double const expected = dot(r.y, d.gy);
+  CHECK(dot(r.gx, d.x) == Approx(expected).epsilon(1e-12));
+  CHECK(dot(r.gw, d.w) == Approx(expected).epsilon(1e-12));
+}
+
+TEST_CASE("the plain bias gradient is the sum of the upstream gradient, added to what was there") {
+  context<insula::plain> cx;
+  op::conv3d_geometry const g{2, {3, 4, 5}, 2, 3};
+  data const d = make(g, 3);
+  results const r = solve<double>(cx, g, d, false);
+  for (std::size_t o = 0; o < 3; ++o) {
+    double sum = d.gb[o];
+    for (std::size_t i = o; i < d.gy.size(); i += 3) sum += d.gy[i];
+    CHECK(r.gb[o] == Approx(sum).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("a plain convolution with one tap is that tap times the shifted input") {
+  context<insula::plain> cx;
+  op::conv3d_geometry const g{1, {2, 2, 3}, 1, 1, cube(3), cube(1), cube(1)};
+  data d = make(g, 4);
+  d.w.assign(27, 0), d.w[(0 * 3 + 1) * 3 + 2] = 2, d.b[0] = 10;
+  results const r = solve<double>(cx, g, d, false);  // y[d,h,w] = 10 + 2 x[d-1, h, w+1]
+  CHECK(r.y[0] == 10);
+  CHECK(r.y[6] == 10 + 2 * d.x[1]);
+  CHECK(r.y[7] == 10 + 2 * d.x[2]);
+  CHECK(r.y[8] == 10);
+}
+
+TEST_CASE("convolutions of the published networks agree with the plain ones") {
+  compare_conv({1, {6, 7, 9}, 48, 48, cube(3), cube(1), cube(1)}, 10);
+  compare_conv({1, {3, 4, 5}, 96, 96, cube(3), cube(1), cube(1)}, 11);
+  compare_conv({3, {3, 3, 3}, 24, 40, cube(3), cube(1), cube(1)}, 12);
+  compare_conv({1, {6, 8, 10}, 1, 48, cube(2), cube(2)}, 13);
+  compare_conv({1, {9, 10, 11}, 1, 24, cube(7), cube(1), cube(3)}, 14);
+  compare_conv({1, {9, 8, 11}, 16, 24, cube(3), cube(2), cube(1)}, 15);
+  compare_conv({1, {7, 6, 5}, 16, 24, cube(1), cube(2)}, 16);
+  compare_conv({2, {4, 5, 6}, 20, 33, cube(1)}, 17);
+  compare_conv({1, {5, 6, 7}, 12, 1, cube(1)}, 18);
+  compare_conv({1, {4, 8, 12}, 2, 40, {2, 4, 6}, {2, 4, 6}}, 19);
+}
+
+TEST_CASE("depth-wise convolutions agree with the plain ones") {
+  compare_conv({1, {5, 6, 14}, 32, 32, cube(3), cube(1), cube(1), 32}, 20);
+  compare_conv({3, {4, 5, 6}, 20, 20, cube(5), cube(1), cube(2), 20}, 21);
+  compare_conv({1, {7, 6, 27}, 5, 5, cube(7), cube(1), cube(3), 5}, 22);
+  compare_conv({1, {7, 6, 9}, 18, 18, cube(3), {1, 2, 2}, cube(1), 18}, 23);
+  compare_conv({1, {5, 6, 7}, 17, 17, {1, 2, 4}, {2, 1, 1}, {0, 1, 2}, 17}, 24);
+  compare_conv({2, {3, 3, 3}, 70, 70, cube(5), cube(1), cube(2), 70}, 25);
+}
+
+TEST_CASE("convolutions of random geometry agree with the plain ones") {
+  random_stream draw_shape({2024, 1});
+  auto const pick = [&](index_t from, index_t to) { return from + draw_shape.below(to - from + 1); };
+  for (std::uint64_t round = 0; round < 40; ++round) {
+    op::conv3d_geometry g{pick(0, 3) ? 1 : 3, {}, 1, 1};
+    index_t const sizes[] = {1, 2, 3, 5, 7}, groups[] = {1, 1, 1, 2, 3};
+    for (int i = 0; i < 3; ++i) {
+      g.kernel[i] = sizes[pick(0, 3)], g.stride[i] = pick(1, 3), g.pad[i] = pick(0, 2);
+      index_t const least = g.kernel[i] > 2 * g.pad[i] ? g.kernel[i] - 2 * g.pad[i] : 1;
+      g.in[i] = least + pick(0, i == 2 ? 14 : 5);
+    }
+    g.groups = groups[pick(0, 4)];
+    g.in_channels = g.groups * pick(1, 11), g.out_channels = g.groups * pick(1, 37);
+    compare_conv(g, 100 + 10 * round);
+  }
+}
+
+TEST_CASE("a row longer than a block, more weights than a slice and more samples than tasks agree") {
+  compare_conv({1, {1, 2, 300}, 3, 2, {1, 1, 3}, cube(1), {0, 0, 1}}, 30);
+  compare_conv({1, {2, 2, 3}, 200, 40, cube(3), cube(1), cube(1)}, 31);
+  compare_conv({20, {1, 2, 3}, 3, 5, cube(3), cube(1), cube(1)}, 32);
+  compare_conv({1, {1, 1, 2500}, 3, 50, cube(1)}, 33);
+}
+
+TEST_CASE("transposed convolutions agree with the plain ones") {
+  auto const compare_up = [](upsampling const& u, std::uint64_t seed) {
+    INFO(text("in ", u.batch, "x", u.in, " channels ", u.in_channels, " -> ", u.out_channels, " kernel ",
+              u.kernel));
+    compare(u, seed);
+  };
+  compare_up({1, {3, 4, 5}, 24, 12, cube(2)}, 40);
+  compare_up({3, {2, 3, 4}, 7, 33, {1, 2, 3}}, 41);
+  compare_up({1, {2, 2, 3}, 48, 50, cube(4)}, 42);
+  compare_up({2, {3, 2, 5}, 17, 1, cube(1)}, 43);
+}
+
+TEST_CASE("null gradients are not computed") {
+  context<cpu> cx(1);
+  op::conv3d_geometry const g{1, {4, 5, 6}, 8, 16, cube(3), cube(1), cube(1)};
+  data const d = make(g, 50);
+  results const all = solve<double>(cx, g, d, true);
+  numbers gx = d.gx, gw = d.gw, gb = d.gb;
+  using grad = kernel<op::conv3d_grad, cpu, double>;
+  grad::run(cx, {g, d.x.data(), d.w.data(), d.gy.data(), true, gx.data(), nullptr, nullptr});
+  grad::run(cx, {g, d.x.data(), d.w.data(), d.gy.data(), true, nullptr, gw.data(), nullptr});
+  grad::run(cx, {g, d.x.data(), d.w.data(), d.gy.data(), true, nullptr, nullptr, gb.data()});
+  CHECK(gx == all.gx);
+  CHECK(gw == all.gw);
+  CHECK(gb == all.gb);
+}
+
+TEST_CASE("a kernel larger than the padded input is refused with both sizes") {
+  context<cpu> cx(1);
+  op::conv3d_geometry const g{1, {4, 5, 6}, 1, 1, cube(5)};
+  double const x = 0;
+  double y = 0;
+  CHECK_THROWS_WITH(
+      (kernel<op::conv3d, cpu, double>::run(cx, {g, &x, &x, nullptr, &y})),
+      "conv3d: the kernel 5x5x5 with stride 1x1x1 and padding 0x0x0 does not fit the input 4x5x6: use a "
+      "smaller kernel or more padding");
+}
