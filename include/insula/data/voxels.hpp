@@ -35,10 +35,14 @@ template <class F>
 void map_voxels(volume& x, F const& f, thread_pool* pool = nullptr) {
   float* const p = x.voxels.data();
   for_ranges(pool, x.count(), [&](index_t begin, index_t end) {
+    F const g = f;  // a copy that stores to p cannot change, so its numbers stay in registers
     index_t i = begin;
-    for (; i + lanes <= end; i += lanes)
-      for (int l = 0; l < lanes; ++l) p[i + l] = f(p[i + l]);
-    for (; i < end; ++i) p[i] = f(p[i]);
+    for (; i + lanes <= end; i += lanes) {
+      float v[lanes];
+      for (int l = 0; l < lanes; ++l) v[l] = g(p[i + l]);
+      for (int l = 0; l < lanes; ++l) p[i + l] = v[l];
+    }
+    for (; i < end; ++i) p[i] = g(p[i]);
   });
 }
 
