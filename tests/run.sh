@@ -88,7 +88,7 @@ install_packages
 clangxx=$(command -v clang++-14 || true)
 phase "dev build"
 if [ $clang = yes ]; then
-  configure_and_build dev build/dev-clang -DCMAKE_CXX_COMPILER="${clangxx:-clang++}" -DINSULA_TEST_PREFIX=
+  configure_and_build dev build/dev-clang -DCMAKE_CXX_COMPILER="${clangxx:-clang++}"
 else
   configure_and_build dev build/dev
 fi
@@ -101,7 +101,7 @@ if [ $sanitize = yes ]; then
     seconds=$((targets * 60 <= fuzz_total ? 60 : fuzz_total / targets))
     arguments=(-DCMAKE_CXX_COMPILER="$clangxx" -DINSULA_FUZZ=ON -DINSULA_FUZZ_SECONDS=$seconds)
   fi
-  configure_and_build asan build/asan "${arguments[@]}"
+  configure_and_build asan "build/asan${clangxx:+-clang}" "${arguments[@]}"
 fi
 if [ $tsan = yes ]; then
   phase "thread sanitizer build"
