@@ -3,6 +3,7 @@
 #pragma once
 
 #include "insula/base/random.hpp"
+#include "insula/device/backend.hpp"
 #include "insula/net/plan.hpp"
 
 namespace insula {

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// The 3D Swin transformer encoder in MONAI's naming, with or without stage-wise residual convolutions.
+#pragma once
+
+#include "insula/layer/concat.hpp"
+#include "insula/layer/conv.hpp"
+#include "insula/layer/linear.hpp"
+#include "insula/layer/norm.hpp"
+#include "insula/layer/patch.hpp"
+#include "insula/layer/pool.hpp"
+#include "insula/layer/resample.hpp"
+#include "insula/layer/token.hpp"
+#include "insula/layer/window_attention.hpp"
+
+namespace insula::swin {
+
+/// What a Swin encoder is made of. Derive and overwrite what differs; pass the type. Defaults: MONAI 1.5
+/// monai/networks/nets/swin_unetr.py SwinTransformer(use_v2=True) with feature size 48.
+struct options {
+  static constexpr int features = 48;            ///< channels after patch embedding; doubled by every stage
+  static constexpr int depths[4] = {2, 2, 2, 2};   ///< blocks per stage, even (plain and shifted alternate)
+  static constexpr int heads[4] = {3, 6, 12, 24};
+  static constexpr int window = 7;
+  static constexpr int mlp_ratio = 4;
+  static constexpr bool residual_convolutions = true;   ///< "v2": a residual convolution block before each stage
+  static constexpr int norm_groups = 0;   ///< of those blocks: 0 = instance norm without weights, else group norm with
+  static constexpr bool masks = false;    ///< inject a learnable mask token after patch embedding
+  static constexpr op::merge_order order = op::merging;
+  static constexpr bool recompute_stages = false;   ///< activation checkpointing of stages 1 and 2
+};
+
+namespace detail {
+
+template <int Groups, activation Act>
+using norm_act = group_norm<Groups, Act, Groups == 0 ? learned::no : learned::yes>;
+template <int Groups, activation Act>
+using norm_add_act = group_norm_add<Groups, Act, Groups == 0 ? learned::no : learned::yes>;
+template <int Out, int K>
+using conv_without_bias = conv3d<Out, cube(K), conv_opts{.pad = cube(K / 2), .bias = false}>;
+
+}  // namespace detail
+
+/// y = lrelu(norm2(conv2(lrelu(norm1(conv1(x))))) + x), 3^3 convolutions without bias (MONAI UnetResBlock, C to C).
+template <int C, int Groups>
+using residual_block =
+    residual_with<seq<named<"conv1.conv", detail::conv_without_bias<C, 3>>,
+                      named<"norm1", detail::norm_act<Groups, activation::leaky_relu>>,
+                      named<"conv2.conv", detail::conv_without_bias<C, 3>>>,
+                  named<"norm2", detail::norm_add_act<Groups, activation::leaky_relu>>>;
+
+/// The same from any number of channels to C: the shortcut is norm(conv3(x)), a 1^3 convolution.
+template <int C, int Groups>
+using widening_block =
+    branch<named<"norm2", detail::norm_add_act<Groups, activation::leaky_relu>>,
+           seq<named<"conv1.conv", detail::conv_without_bias<C, 3>>,
+               named<"norm1", detail::norm_act<Groups, activation::leaky_relu>>,
+               named<"conv2.conv", detail::conv_without_bias<C, 3>>>,
+           seq<named<"conv3.conv", detail::conv_without_bias<C, 1>>,
+               named<"norm3", detail::norm_act<Groups, activation::none>>>>;
+
+/// One Swin block: attention half-block and feed-forward half-block, each with its norm and shortcut.
+template <class O, int Heads, int Shift>
+using block = seq<window_attention<Heads, cube(O::window), cube(Shift)>, feed_forward<O::mlp_ratio>>;
+
+/// Patch merging: eight neighbours to channels, LayerNorm(8C), linear 8C -> 2C without bias.
+template <class O, int C>
+using merging = seq<gather_patches<O::order>, named<"norm", layer_norm>, named<"reduction", linear<2 * C, bias::no>>>;
+
+namespace detail {
+
+constexpr int channels(int features, int stage) { return features << stage; }   // stage 0 .. 3
+
+template <class O, int Stage>
+struct transformer_stage {
+  static_assert(O::depths[Stage] % 2 == 0, "a stage alternates plain and shifted blocks: its depth must be even");
+  static constexpr int h = O::heads[Stage];
+  using type =
+      list<seq<named<"blocks", repeat<O::depths[Stage] / 2, list<block<O, h, 0>, block<O, h, O::window / 2>>>>,
+               named<"downsample", merging<O, channels(O::features, Stage)>>>>;
+};
+template <class O, int Stage>
+struct convolution_stage {
+  using type = list<named<"layer", residual_block<channels(O::features, Stage), O::norm_groups>>>;
+};
+
+template <bool Is, class L>
+struct maybe {
+  using type = L;
+};
+template <class L>
+struct maybe<false, L> {
+  using type = identity;
+};
+
+template <class O, int Stage, fixed_string Convolutions, fixed_string Blocks>
+struct stage {
+  using plain_type = seq<typename maybe<O::residual_convolutions,
+                                        named<Convolutions, typename convolution_stage<O, Stage>::type>>::type,
+                         named<Blocks, typename transformer_stage<O, Stage>::type>>;
+  using type = std::conditional_t<O::recompute_stages && (Stage < 2), recompute<plain_type>, plain_type>;
+};
+
+}  // namespace detail
+
+template <class O>
+using stage1 = typename detail::stage<O, 0, "layers1c", "layers1">::type;
+template <class O>
+using stage2 = typename detail::stage<O, 1, "layers2c", "layers2">::type;
+template <class O>
+using stage3 = typename detail::stage<O, 2, "layers3c", "layers3">::type;
+template <class O>
+using stage4 = typename detail::stage<O, 3, "layers4c", "layers4">::type;
+
+/// Zero padding to even extents, then a 2^3 convolution with stride 2; with a mask token the names nest once more, as in
+/// UMBRA's wrapper.
+template <class O>
+using patch_embedding = std::conditional_t<
+    O::masks,
+    seq<pad_to_multiple<cube(2)>,
+        named<"patch_embed.patch_embed.proj", conv3d<O::features, cube(2), conv_opts{.stride = cube(2)}>>,
+        named<"patch_embed.mask_token_injector", mask_token>>,
+    seq<pad_to_multiple<cube(2)>,
+        named<"patch_embed.proj", conv3d<O::features, cube(2), conv_opts{.stride = cube(2)}>>>>;
+
+/// The encoder with its five normalised feature maps as taps 0 .. 4 (F..16F channels at 1/2 .. 1/32). Each tap is a layer
+/// norm without weights of the running tensor, which itself passes on un-normalised.
+template <class O>
+using pyramid = seq<patch_embedding<O>, tap<0, plain_layer_norm>, stage1<O>, tap<1, plain_layer_norm>, stage2<O>,
+                    tap<2, plain_layer_norm>, stage3<O>, tap<3, plain_layer_norm>, stage4<O>,
+                    tap<4, plain_layer_norm>>;
+
+/// The same encoder without the pyramid: its result is the last map f5 (16F channels at 1/32).
+template <class O>
+using encoder = seq<patch_embedding<O>, stage1<O>, stage2<O>, stage3<O>, stage4<O>, plain_layer_norm>;
+
+namespace detail {
+
+template <class O, int C, fixed_string Name, int Tap, class Skip>
+struct up_block {
+  using type = seq<branch<concat, named<Name, named<"transp_conv.conv", conv3d_transpose<C>>>, Skip>,
+                   named<Name, named<"conv_block", widening_block<C, 0>>>>;
+};
+template <int C, fixed_string Name, int Tap>
+using skip_block = seq<recall<Tap>, named<Name, named<"layer", residual_block<C, 0>>>>;
+
+}  // namespace detail
+
+/// SwinUNETR (Hatamizadeh et al. 2022, arXiv 2201.01266; MONAI SwinUNETR): the encoder and a convolutional decoder
+/// with skip connections. Tap 5 is the full-resolution branch. Extents must be multiples of 32.
+template <class O, int Out>
+using unetr =
+    seq<tap<5, named<"encoder1.layer", widening_block<O::features, 0>>>, named<"swinViT", pyramid<O>>, recall<4>,
+        named<"encoder10.layer", residual_block<16 * O::features, 0>>,
+        typename detail::up_block<O, 8 * O::features, "decoder5", 3, recall<3>>::type,
+        typename detail::up_block<O, 4 * O::features, "decoder4", 2,
+                                  detail::skip_block<4 * O::features, "encoder4", 2>>::type,
+        typename detail::up_block<O, 2 * O::features, "decoder3", 1,
+                                  detail::skip_block<2 * O::features, "encoder3", 1>>::type,
+        typename detail::up_block<O, O::features, "decoder2", 0,
+                                  detail::skip_block<O::features, "encoder2", 0>>::type,
+        typename detail::up_block<O, O::features, "decoder1", 5, recall<5>>::type,
+        named<"out.conv.conv", conv3d<Out, cube(1)>>>;
+
+}  // namespace insula::swin

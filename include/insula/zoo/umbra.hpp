@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// UMBRA: SwinMAE (encoder, pyramid decoder, voxel-shuffle head) and the projection head, as types.
+#pragma once
+
+#include "insula/zoo/swin3d.hpp"
+
+namespace insula::umbra {
+
+/// The published encoder (Koutsouvelis et al. 2025, arXiv 2511.11311; BraveDistribution/UMBRA models/networks.py).
+struct paper : swin::options {
+  static constexpr int depths[4] = {2, 2, 6, 2};
+  static constexpr int norm_groups = 8;
+  static constexpr bool masks = true;
+  static constexpr int decoder_width = 32;
+  static constexpr int projection_hidden = 512, projection_width = 128;
+  static constexpr int queue_length = 16384;
+  static constexpr int crop = 96;   ///< voxels per axis
+};
+
+/// What the quickstart trains: the same architecture, narrower, with two blocks a stage, on crops of 64^3.
+struct small : paper {
+  static constexpr int features = 24;
+  static constexpr int depths[4] = {2, 2, 2, 2};
+  static constexpr int decoder_width = 16;
+  static constexpr int projection_hidden = 128, projection_width = 64;
+  static constexpr int queue_length = 256;
+  static constexpr int crop = 64;
+};
+
+/// One level of the decoder: p = smooth(up(p) + lateral(f)); smooth = conv 3^3, group norm, GELU.
+template <class O, int Tap, fixed_string Lateral, fixed_string Smooth>
+using decoder_level =
+    seq<branch<resize_add<>, identity,
+               seq<recall<Tap>, named<Lateral, swin::detail::conv_without_bias<O::decoder_width, 1>>>>,
+        named<Smooth, seq<named<"conv", swin::detail::conv_without_bias<O::decoder_width, 3>>,
+                          named<"norm", group_norm<8, activation::gelu>>>>>;
+
+/// Feature pyramid decoder over taps 4 .. 0 (models/blocks.py FPNDecoderFeaturesOnly).
+template <class O>
+using decoder = seq<recall<4>, named<"lat5", swin::detail::conv_without_bias<O::decoder_width, 1>>,
+                    decoder_level<O, 3, "lat4", "smooth4">, decoder_level<O, 2, "lat3", "smooth3">,
+                    decoder_level<O, 1, "lat2", "smooth2">, decoder_level<O, 0, "lat1", "smooth1">>;
+
+/// 1^3 convolution to 8 * Out channels, spread over 2^3 voxels.
+template <int Out>
+using voxel_head = seq<named<"proj", conv3d<8 * Out, cube(1)>>, voxel_shuffle<>>;
+
+/// The masked autoencoder: volume to reconstruction, the pyramid f1 .. f5 as taps 0 .. 4. Its weight range begins with
+/// the encoder's, so encoder<O> runs on the same weights.
+template <class O, int Out = 1>
+using autoencoder = seq<named<"encoder", swin::pyramid<O>>, named<"feats_decoder", decoder<O>>,
+                        named<"head", voxel_head<Out>>>;
+
+/// The encoder alone: volume to f5.
+template <class O>
+using encoder = named<"encoder", swin::encoder<O>>;
+
+/// Mean over voxels, linear, ReLU, linear, unit length (indices as in the published Sequential).
+template <class O>
+using projection =
+    seq<global_average, named<"2", linear<O::projection_hidden>>, relu, named<"4", linear<O::projection_width>>,
+        l2_normalise>;
+
+/// Input of one crop.
+template <class O>
+using crop = shape<1, O::crop, O::crop, O::crop>;
+
+}  // namespace insula::umbra
