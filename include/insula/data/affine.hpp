@@ -21,7 +21,7 @@ constexpr affine multiply(affine const& a, affine const& b) {
 }
 
 /// Image of a point under the affine.
-constexpr point transform(affine const& a, point const& p) {
+constexpr point map_point(affine const& a, point const& p) {
   point q{};
   for (std::size_t i = 0; i < 3; ++i)
     q[i] = a[i * 4] * p[0] + a[i * 4 + 1] * p[1] + a[i * 4 + 2] * p[2] + a[i * 4 + 3];
@@ -94,7 +94,7 @@ inline affine rotation(affine const& a) {
 
 /// `a` with voxel index (0, 0, 0) moved to what was index `from`: the affine of a crop that starts there.
 constexpr affine shifted(affine const& a, point const& from) {
-  point const origin = transform(a, from);
+  point const origin = map_point(a, from);
   affine r = a;
   for (std::size_t i = 0; i < 3; ++i) r[i * 4 + 3] = origin[i];
   return r;
@@ -106,7 +106,7 @@ inline double corner_distance(affine const& a, affine const& b, extent size) {
   for (int corner = 0; corner < 8; ++corner) {
     point const v{corner & 4 ? double(size.d - 1) : 0, corner & 2 ? double(size.h - 1) : 0,
                   corner & 1 ? double(size.w - 1) : 0};
-    point const p = transform(a, v), q = transform(b, v);
+    point const p = map_point(a, v), q = map_point(b, v);
     most = std::max(most, std::hypot(p[0] - q[0], p[1] - q[1], p[2] - q[2]));
   }
   return most;
