@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrix products with the right operand cut into panels of a few registers: packing, the register tile, the loop.
+#pragma once
+
+#include "insula/kernels/cpu/simd.hpp"
+#include "insula/kernels/cpu/transpose.hpp"
+
+namespace insula::simd {
+
+/// Registers in the widest panel: three on AVX-512 (8 rows x 3 = 24 accumulators), two elsewhere.
+inline constexpr int panel_registers = register_count == 32 ? 3 : 2;
+
+/// How n columns are cut into panels. Four registers at the end become 2 + 2 instead of 3 + 1.
+template <scalar T>
+struct columns {
+  index_t n;
+  constexpr index_t registers() const { return (n + width<T> - 1) / width<T>; }
+  constexpr index_t padded() const { return registers() * width<T>; }
+  constexpr index_t panels() const { return (registers() + panel_registers - 1) / panel_registers; }
+  /// First column of panel p; the padded width for p == panels().
+  constexpr index_t first(index_t p) const {
+    if (p == panels()) return padded();
+    bool const even_out = panel_registers == 3 && p > 0 && p + 1 == panels() && registers() % 3 == 1;
+    return (p * panel_registers - even_out) * width<T>;
+  }
+  constexpr int width_of(index_t p) const { return int(first(p + 1) - first(p)); }
+};
+
+/// Right operand of a product, depth x columns. Every register of every panel may be read in full, so the last
+/// panel is padded: packed (panel after panel, each depth x its width, contiguous), or row-major with padded rows.
+template <scalar T>
+struct right_operand {
+  T const* data;
+  index_t depth;       // rows of the whole packed operand
+  index_t row = 0;     // distance of rows if not packed, else 0
+  index_t origin = 0;  // the first column that is there
+
+  T const* at(columns<T> c, index_t p, index_t k) const {
+    index_t const first = c.first(p) - origin;
+    return row ? data + k * row + first : data + first * depth + k * c.width_of(p);
+  }
+  index_t step(columns<T> c, index_t p) const { return row ? row : c.width_of(p); }
+};
+
+/// Packs panel p of B (depth x c.n, row-major, rows `row` apart) into `to`, depth * c.width_of(p) elements.
+template <scalar T>
+void pack_panel(columns<T> c, index_t p, index_t depth, T const* b, index_t row, T* to) {
+  constexpr int w = width<T>;
+  index_t const first = c.first(p);
+  int const size = c.width_of(p), valid = c.n - first < size ? int(c.n - first) : size;
+  for (index_t k = 0; k < depth; ++k, to += size)
+    for (int v = 0; v < size; v += w) {
+      T const* const from = b + k * row + first + v;
+      store(to + v, v + w <= valid ? load(from) : load(from, valid > v ? valid - v : 0));
+    }
+}
+
+/// The same for B = transpose of A, A (c.n x depth) row-major.
+template <scalar T>
+void pack_panel_transposed(columns<T> c, index_t p, index_t depth, T const* a, index_t row, T* to) {
+  index_t const first = c.first(p), size = c.width_of(p), left = c.n - first;
+  transpose_padded(left < size ? left : size, depth, a + first * row, row, to, size);
+}
+
+namespace detail {
+
+/// C[0..R)[0..V registers) = (bias | C | 0) + A B, accumulated in registers. A is a[r a_step + k], or a[k a_step + r]
+/// if Across. The last register of C has `last` elements.
+template <scalar T, int R, int V, bool Across>
+INSULA_INLINE void panel_tile(index_t depth, T const* a, index_t a_step, T const* b, index_t b_step,
+                              T const* bias, bool adds, T* c, index_t c_row, int last) {
+  constexpr int w = width<T>;
+  bool const full = last == w;
+  pack<T> sum[R][V];
+  if (adds) {
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        T const* const from = c + r * c_row + v * w;
+        sum[r][v] = v + 1 < V || full ? load(from) : load(from, last);
+      }
+  } else {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      pack<T> first = zero<T>();
+      if (bias) first = v + 1 < V || full ? load(bias + v * w) : load(bias + v * w, last);
+#pragma GCC unroll 32
+      for (int r = 0; r < R; ++r) sum[r][v] = first;
+    }
+  }
+  for (index_t k = 0; k < depth; ++k, b += b_step) {
+    pack<T> row[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) row[v] = load(b + v * w);
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r) {
+      pack<T> const x = broadcast(Across ? a[r] : a[r * a_step]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[r][v] = fma(x, row[v], sum[r][v]);
+    }
+    a += Across ? a_step : 1;
+  }
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      T* const to = c + r * c_row + v * w;
+      if (v + 1 < V || full)
+        store(to, sum[r][v]);
+      else
+        store(to, sum[r][v], last);
+    }
+}
+
+template <scalar T, int R, int V, bool Across>
+void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b, index_t b_step,
+                T const* bias, bool adds, T* c, index_t c_row, int last) {
+  for (; m >= R; m -= R, a += Across ? R : R * a_step, c += R * c_row)
+    panel_tile<T, R, V, Across>(depth, a, a_step, b, b_step, bias, adds, c, c_row, last);
+  if constexpr (R > 1)
+    if (m > 0)
+      panel_rows<T,
+                 (R == 24   ? 8
+                  : R == 12 ? 4
+                  : R == 6  ? 4
+                            : R / 2),
+                 V, Across>(m, depth, a, a_step, b, b_step, bias, adds, c, c_row, last);
+}
+
+/// Rows of a tile V registers wide.
+template <int V>
+inline constexpr int panel_tile_rows = register_count == 32 ? (V == 3   ? 8
+                                                               : V == 2 ? 12
+                                                                        : 24)
+                                                            : (V == 2 ? 6 : 8);
+
+}  // namespace detail
+
+/// What a product starts from: nothing, a row vector, or the C that is there.
+template <scalar T>
+struct product_start {
+  T const* bias = nullptr;  // c.n elements
+  bool adds = false;
+};
+
+/// C (m x panels [begin, end) of c) = start + A B[k0 .. k0 + depth). C is row-major, `out` points at its column 0.
+/// A is a[i a_step + k], or a[k a_step + i] if Across: a transposed operand costs nothing. One thread; B and A should
+/// fit the L2 cache.
+template <bool Across = false, scalar T>
+void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t depth, T const* a,
+                   index_t a_step, right_operand<T> b, index_t k0, product_start<T> start, T* out,
+                   index_t out_row) {
+  constexpr int w = width<T>;
+  for (index_t p = begin; p < end; ++p) {
+    index_t const first = c.first(p);
+    int const size = c.width_of(p);
+    int const last = c.n - first >= size ? w : int(c.n - first) - (size - w);
+    T const* const panel = b.at(c, p, k0);
+    index_t const step = b.step(c, p);
+    T const* const bias = start.bias ? start.bias + first : nullptr;
+    T* const to = out + first;
+    auto const rows = [&]<int V>() {
+      detail::panel_rows<T, detail::panel_tile_rows<V>, V, Across>(m, depth, a, a_step, panel, step, bias,
+                                                                   start.adds, to, out_row, last);
+    };
+    if (size == w) {
+      rows.template operator()<1>();
+    } else if (size == 2 * w) {
+      rows.template operator()<2>();
+    } else {
+      if constexpr (panel_registers == 3) rows.template operator()<3>();
+    }
+  }
+}
+
+}  // namespace insula::simd

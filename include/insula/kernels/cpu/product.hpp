@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// Threaded matrix products: row blocks as tasks, weight gradients with ordered partial sums.
+#pragma once
+
+#include "insula/kernels/cpu/panel.hpp"
+#include "insula/kernels/cpu/row.hpp"
+
+namespace insula {
+
+namespace detail {
+
+inline constexpr index_t least_tasks = 16;  // enough for threads to balance; fixed, whatever their number
+
+/// n cut into `count` blocks of nearly equal size, each a multiple of `unit` but the last.
+struct even_blocks {
+  index_t n, size, count;
+  constexpr even_blocks(index_t n_, index_t most, index_t unit) : n(n_), size(0), count(0) {
+    index_t const wanted = chunk_count(n, most > 0 ? most : 1);
+    if (wanted == 0) return;
+    size = (chunk_count(n, wanted) + unit - 1) / unit * unit;
+    count = chunk_count(n, size);
+  }
+  constexpr index_t begin(index_t i) const { return i * size; }
+  constexpr index_t end(index_t i) const { return (i + 1) * size < n ? (i + 1) * size : n; }
+};
+
+/// Packs the weights w (depth x n, or n x depth if Transposed) into panels, one task per panel.
+template <bool Transposed, scalar T>
+simd::right_operand<T> pack_weights(context<cpu>& cx, index_t depth, index_t n, T const* w, T* packed) {
+  simd::columns<T> const c{n};
+  cx.pool.run(c.panels(), [&](index_t p, int) {
+    if constexpr (Transposed)
+      simd::pack_panel_transposed(c, p, depth, w, depth, packed + c.first(p) * depth);
+    else
+      simd::pack_panel(c, p, depth, w, n, packed + c.first(p) * depth);
+  });
+  return {packed, depth};
+}
+
+/// y (rows x n) = start + x (rows x depth) B, tasks of row blocks x groups of panels.
+template <scalar T>
+void row_product(context<cpu>& cx, index_t rows, index_t n, index_t depth, T const* x,
+                 simd::right_operand<T> b, simd::product_start<T> start, T* y) {
+  constexpr index_t most_depth = 384 * 4 / index_t(sizeof(T)), most_rows = 192;
+  constexpr index_t panel_bytes = 384 * 1024;  // of B that a task keeps in the L2 cache
+  simd::columns<T> const c{n};
+  even_blocks const r(rows, most_rows, 24), k(depth, most_depth, 1);
+  index_t group = panel_bytes / (k.size * simd::panel_registers * simd::register_bytes);
+  index_t const needed = chunk_count(least_tasks, r.count);
+  if (group > c.panels() / needed) group = c.panels() / needed;
+  if (group < 1) group = 1;
+  even_blocks const g(c.panels(), group, 1);
+  cx.pool.run(r.count * g.count, [&](index_t task, int) {
+    index_t const rb = task / g.count, gb = task % g.count, row = r.begin(rb);
+    for (index_t kb = 0; kb < k.count; ++kb)
+      simd::panel_product(r.end(rb) - row, c, g.begin(gb), g.end(gb), k.end(kb) - k.begin(kb),
+                          x + row * depth + k.begin(kb), depth, b, k.begin(kb),
+                          kb == 0 ? start : simd::product_start<T>{nullptr, true}, y + row * n, n);
+  });
+}
+
+/// acc[0 .. V registers) += column sums of a packed panel of that width.
+template <int V, scalar T>
+void add_column_sums(index_t depth, T const* panel, T* acc) {
+  constexpr int w = simd::width<T>;
+  simd::pack<T> even[V]{}, odd[V]{};  // two chains each hide the latency of the additions
+  index_t k = 0;
+  for (; k + 2 <= depth; k += 2, panel += 2 * V * w)
+    for (int v = 0; v < V; ++v)
+      even[v] += simd::load(panel + v * w), odd[v] += simd::load(panel + (V + v) * w);
+  for (int v = 0; v < V; ++v) {
+    if (k < depth) even[v] += simd::load(panel + v * w);
+    simd::store(acc + v * w, simd::load(acc + v * w) + (even[v] + odd[v]));
+  }
+}
+template <scalar T>
+void add_column_sums(index_t depth, int size, T const* panel, T* acc) {
+  if (size == simd::width<T>) return add_column_sums<1>(depth, panel, acc);
+  if (size == 2 * simd::width<T>) return add_column_sums<2>(depth, panel, acc);
+  add_column_sums<3>(depth, panel, acc);
+}
+
+/// target[i] += partial[i] + partial[stride + i] + ... in this order, `count` of them.
+template <scalar T>
+void add_partials(context<cpu>& cx, index_t n, index_t count, index_t stride, T const* partial, T* target) {
+  run_chunks(cx, n, 4096, [&](index_t begin, index_t end, index_t, int) {
+    simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
+      T const* from = partial + begin + i;
+      auto sum = simd::load(from, lanes);
+      for (index_t c = 1; c < count; ++c) sum += simd::load(from += stride, lanes);
+      simd::store(target + begin + i, simd::load(target + begin + i, lanes) + sum, lanes);
+    });
+  });
+}
+
+/// gw += x^T gy, gb += column sums of gy; either may be null. Tasks are blocks of gw and, if those are few, chunks of
+/// rows with partial sums of their own, added in order.
+template <scalar T>
+class weight_gradient {
+ public:
+  weight_gradient(index_t rows, index_t in, index_t out, T const* x, T const* gy, T* gw, T* gb)
+      : in_(in),
+        x_(x),
+        gy_(gy),
+        gw_(gw),
+        gb_(gb),
+        c_{out},
+        inputs_(gw ? in : 1, 384, 8),
+        outputs_(c_.panels(), rows < 4 * least_tasks * block_rows ? 2 : 4, 1),
+        chunks_(rows, chunk_size(rows, inputs_.count * outputs_.count), block_rows) {}
+
+  void run(context<cpu>& cx) const {
+    if (chunks_.count == 0 || c_.n == 0 || (!gw_ && !gb_)) return;
+    index_t const tiles = inputs_.count * outputs_.count, stride = (gw_ ? in_ * c_.n : 0) + c_.n;
+    bool const split = chunks_.count > 1;
+    scratch s(cx);
+    T* const partial = split ? s.take<T>(chunks_.count * stride) : nullptr;
+    cx.pool.run(chunks_.count * tiles, [&](index_t task, int worker) {
+      index_t const chunk = task / tiles, tile = task % tiles;
+      T* const mine = split ? partial + chunk * stride : nullptr;
+      T* const gb = split ? mine + (gw_ ? in_ * c_.n : 0) : gb_;
+      add_tile(cx, worker, chunk, tile / outputs_.count, tile % outputs_.count, split ? mine : gw_, gb,
+               !split);
+    });
+    if (!split) return;
+    if (gw_) add_partials(cx, in_ * c_.n, chunks_.count, stride, partial, gw_);
+    if (gb_) add_partials(cx, c_.n, chunks_.count, stride, partial + (gw_ ? in_ * c_.n : 0), gb_);
+  }
+
+ private:
+  static constexpr index_t block_rows = 192;  // of x and gy that a task holds in the cache
+  static constexpr index_t chunk_size(index_t rows, index_t tiles) {
+    index_t const wanted = 2 * least_tasks / (tiles > 0 ? tiles : 1);
+    index_t const most = chunk_count(rows, wanted > 1 ? wanted : 1);
+    return most < 2 * block_rows ? 2 * block_rows : most;
+  }
+
+  /// One block of gw over one chunk of rows: `=` unless adds.
+  void add_tile(context<cpu>& cx, int worker, index_t chunk, index_t input, index_t output, T* gw, T* gb,
+                bool adds) const {
+    index_t const p0 = outputs_.begin(output), p1 = outputs_.end(output), first = c_.first(p0);
+    index_t const i0 = inputs_.begin(input), size = c_.first(p1) - first;
+    bool const sums = gb_ && input == 0;
+    scratch s(cx, worker);
+    T* const slab = s.take<T>(block_rows * size);
+    T* const sum = s.take<T>(size);
+    for (index_t j = 0; j < size; ++j) sum[j] = T(0);
+    for (index_t row = chunks_.begin(chunk); row < chunks_.end(chunk); row += block_rows) {
+      index_t const left = chunks_.end(chunk) - row, depth = left < block_rows ? left : block_rows;
+      for (index_t p = p0; p < p1; ++p) {
+        T* const panel = slab + (c_.first(p) - first) * depth;
+        simd::pack_panel(c_, p, depth, gy_ + row * c_.n, c_.n, panel);
+        if (sums) add_column_sums(depth, c_.width_of(p), panel, sum + c_.first(p) - first);
+      }
+      if (gw_)
+        simd::panel_product<true>(inputs_.end(input) - i0, c_, p0, p1, depth, x_ + row * in_ + i0, in_,
+                                  simd::right_operand<T>{slab, depth, 0, first}, 0,
+                                  {nullptr, adds || row > chunks_.begin(chunk)}, gw + i0 * c_.n, c_.n);
+    }
+    if (!sums) return;
+    index_t const valid = c_.n - first < size ? c_.n - first : size;
+    for (index_t j = 0; j < valid; ++j) gb[first + j] = adds ? gb[first + j] + sum[j] : sum[j];
+  }
+
+  index_t in_;
+  T const *x_, *gy_;
+  T *gw_, *gb_;
+  simd::columns<T> c_;
+  even_blocks inputs_, outputs_, chunks_;
+};
+
+}  // namespace detail
+
+}  // namespace insula
