@@ -43,7 +43,7 @@ struct seq {
     (L::describe(d), ...);
   }
   template <class B, class T>
-  static void forward(context<B>& cx, step const* s, arena<T> const& m) {
+  static void forward(context<B>& cx, [[maybe_unused]] step const* s, arena<T> const& m) {
     ((L::forward(cx, s, m), s += L::leaves), ...);
   }
   template <class B, class T>
