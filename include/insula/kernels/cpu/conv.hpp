@@ -2,26 +2,11 @@
 // 3D convolution and transposed convolution on the CPU: which algorithm computes which case.
 #pragma once
 
-#include "insula/kernels/cpu/block.hpp"
 #include "insula/kernels/cpu/conv_direct.hpp"
+#include "insula/kernels/cpu/conv_flip.hpp"
 #include "insula/kernels/cpu/conv_weights.hpp"
 
 namespace insula {
-namespace detail::conv {
-
-/// y[tap', o, g ci + i] = w[tap, i, g co + o], ci and co being the channels of a group; tap' = tap, or counted from the
-/// end if `reverse`.
-template <scalar T>
-void transpose_weights(context<cpu>& cx, index_t taps, index_t in_channels, index_t out_channels,
-                       index_t groups, bool reverse, T const* w, T* y) {
-  index_t const ci = in_channels / groups, co = out_channels / groups, size = ci * out_channels;
-  cx.pool.run(taps * groups, [&](index_t task, int) {
-    index_t const g = task % groups, tap = task / groups, to = reverse ? taps - 1 - tap : tap;
-    simd::transpose(ci, co, w + tap * size + g * co, out_channels, y + to * size + g * ci, in_channels);
-  });
-}
-
-}  // namespace detail::conv
 
 template <scalar T>
 struct kernel<op::conv3d, cpu, T> {
@@ -46,8 +31,7 @@ struct kernel<op::conv3d_grad, cpu, T> {
     op::conv3d_geometry const& g = a.g;
     scratch shared(cx);
     T* const w = shared.take<T>(g.weights());
-    detail::conv::transpose_weights(cx, g.kernel.size(), g.in_channels, g.out_channels, g.groups, true, a.w,
-                                    w);
+    detail::conv::flip_weights(cx, g.kernel.size(), g.in_channels, g.out_channels, g.groups, true, a.w, w);
     detail::conv::each_offset(g.stride, [&](extent r) {
       detail::conv::convolve<T>(cx, detail::conv::backward_lattice(g, r), a.gy, w, nullptr, a.adds, a.gx);
     });
@@ -83,7 +67,7 @@ struct kernel<op::conv3d_transpose_grad, cpu, T> {
     if (a.gx) {  // the convolution with stride = kernel and transposed weights
       scratch shared(cx);
       T* const w = shared.take<T>(k.size() * size);
-      detail::conv::transpose_weights(cx, k.size(), a.in_channels, a.out_channels, 1, false, a.w, w);
+      detail::conv::flip_weights(cx, k.size(), a.in_channels, a.out_channels, 1, false, a.w, w);
       op::conv3d_geometry const g{a.batch, out, a.out_channels, a.in_channels, k, k};
       detail::conv::convolve<T>(cx, detail::conv::forward_lattice(g), a.gy, w, nullptr, a.adds, a.gx);
     }

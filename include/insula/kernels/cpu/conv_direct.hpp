@@ -7,10 +7,12 @@
 
 namespace insula::detail::conv {
 
-inline constexpr index_t window_bytes = 224 << 10;  // of one block's inputs: a quarter of a 1 MiB L2
-inline constexpr index_t slice_bytes = 256 << 10;   // of one slice of packed weights
-inline constexpr index_t longest_chain = 1024;      // products summed before the sum joins the output
-inline constexpr index_t enough_tasks = 12;         // for a balanced load on a few cores
+inline constexpr index_t window_bytes = 256 << 10;     // of one block's inputs: a quarter of a 1 MiB L2,
+inline constexpr index_t most_window_bytes = 2 << 20;  // but more, from L3, where fewer than
+inline constexpr index_t enough_positions = 192;       // outputs would share each packed weight
+inline constexpr index_t slice_bytes = 256 << 10;      // of one slice of packed weights
+inline constexpr index_t longest_chain = 1024;         // products summed before the sum joins the output
+inline constexpr index_t enough_tasks = 12;            // for a balanced load on a few cores
 
 /// Weights of taps [from, to) of the flattened (depth, height) taps and of one panel, rows of whole registers.
 /// Source (kernel, group_in, out_channels), `column` the panel's first output channel over all groups.
@@ -34,6 +36,19 @@ void pack_weights(lattice const& l, T const* w, index_t column, panel const& p, 
   }
 }
 
+/// Blocks whose inputs stay in the cache next to a slice of weights; larger ones if too few outputs would share the
+/// weights, smaller ones if there would be too few tasks of `panels` each.
+template <scalar T>
+blocking cut_blocks(lattice const& l, index_t panels) {
+  index_t positions = 512, bytes = window_bytes;
+  auto const now = [&] { return cut(l, bytes / index_t(sizeof(T)), positions, 8); };
+  blocking b = now();
+  for (; bytes < most_window_bytes && b.size.size() < enough_positions && b.blocks.size() > 1; b = now())
+    bytes *= 2;
+  for (; positions > 64 && b.count(l.batch) * panels < enough_tasks; b = now()) positions /= 2;
+  return b;
+}
+
 /// y (+)= b + the lattice's convolution of x with w. `adds`: y keeps what it has. b may be null.
 template <scalar T>
 void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T const* b, bool adds, T* y) {
@@ -42,13 +57,7 @@ void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T cons
   index_t const ci = l.group_in(), co = l.group_out(), depth = wl.taps * ci, taps = dl.taps * hl.taps;
   panels<T> const cut_channels(co);
 
-  // blocks: as large as the cache allows, smaller if that leaves too few tasks, then several tasks per block
-  index_t positions = 1024;
-  blocking blocks = cut(l, window_bytes / index_t(sizeof(T)), positions, 8);
-  while (positions > 128 && blocks.count(l.batch) * l.groups < enough_tasks) {
-    positions /= 2;
-    blocks = cut(l, window_bytes / index_t(sizeof(T)), positions, 8);
-  }
+  blocking const blocks = cut_blocks<T>(l, cut_channels.count * l.groups);
   index_t const block_count = blocks.count(l.batch);
   if (block_count == 0) return;
   index_t parts = ceil_divide(enough_tasks, block_count * l.groups);
