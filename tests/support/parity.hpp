@@ -52,8 +52,9 @@ void check_scalar(F& body, outputs const& reference, double tolerance) {
     if (threads == 1) first = out;
     REQUIRE(out.size() == reference.size());
     for (std::size_t i = 0; i < out.size(); ++i) {
-      INFO("output " << i);
-      CHECK(relative_error(out[i], reference[i]) < tolerance);
+      double const error = relative_error(out[i], reference[i]);
+      INFO("output " << i << ", relative error in units of the tolerance " << error / tolerance);
+      CHECK(error < tolerance);
     }
     CHECK(same_bits(first, out));
     CHECK(same_bits(first, again));

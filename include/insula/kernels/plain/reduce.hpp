@@ -137,12 +137,14 @@ struct kernel<op::info_nce, plain, T> {
         if (s > most) most = s;
       }
       double const positive = p[0];
-      double total = 0;
-      for (auto& v : p) total += v = std::exp((v - most) / a.temperature);
+      double rest = 0;  // of all but the positive
+      for (auto& v : p) v = std::exp((v - most) / a.temperature);
+      for (std::size_t j = 1; j < p.size(); ++j) rest += p[j];
+      double const total = p[0] + rest;
       loss += std::log(total) + (most - positive) / a.temperature;
       if (!a.gq) continue;
       for (index_t c = 0; c < a.width; ++c) {
-        double g = (p[0] / total - 1) * slope[0] * double(a.k[i * a.width + c]);
+        double g = -rest / total * slope[0] * double(a.k[i * a.width + c]);
         for (index_t j = 0; j < a.length; ++j)
           g += p[std::size_t(j + 1)] / total * slope[std::size_t(j + 1)] * double(a.queue[j * a.width + c]);
         a.gq[i * a.width + c] = T(g / (a.temperature * double(a.batch)));
