@@ -2,17 +2,35 @@
 // 3D convolution and transposed convolution on the CPU: which algorithm computes which case.
 #pragma once
 
+#include "insula/kernels/cpu/conv_depthwise.hpp"
 #include "insula/kernels/cpu/conv_direct.hpp"
 #include "insula/kernels/cpu/conv_flip.hpp"
 #include "insula/kernels/cpu/conv_weights.hpp"
 
 namespace insula {
 
+namespace detail::conv {
+
+inline bool is_depthwise(lattice const& l) {
+  return l.groups > 1 && l.groups == l.in_channels && l.groups == l.out_channels;
+}
+
+/// y (+)= b + the lattice's convolution of x with w, by the algorithm that suits it.
+template <scalar T>
+void convolve_any(context<cpu>& cx, lattice const& l, T const* x, T const* w, T const* b, bool adds, T* y) {
+  if (is_depthwise(l))
+    convolve_depthwise(cx, l, x, w, b, adds, y);
+  else
+    convolve(cx, l, x, w, b, adds, y);
+}
+
+}  // namespace detail::conv
+
 template <scalar T>
 struct kernel<op::conv3d, cpu, T> {
   static void run(context<cpu>& cx, op::conv3d::args<T> const& a) {
     detail::conv::check_geometry(a.g);
-    detail::conv::convolve(cx, detail::conv::forward_lattice(a.g), a.x, a.w, a.b, false, a.y);
+    detail::conv::convolve_any(cx, detail::conv::forward_lattice(a.g), a.x, a.w, a.b, false, a.y);
   }
 };
 
@@ -22,18 +40,25 @@ struct kernel<op::conv3d_grad, cpu, T> {
     op::conv3d_geometry const& g = a.g;
     detail::conv::check_geometry(g);
     if (a.gb) detail::conv::bias_gradient(cx, g.batch * g.out().size(), g.out_channels, a.gy, a.gb);
-    if (a.gw) detail::conv::weight_gradient(cx, detail::conv::forward_lattice(g), a.x, a.gy, a.gw);
+    if (a.gw) weight_gradient(cx, a);
     if (a.gx) input_gradient(cx, a);
   }
 
  private:
+  static void weight_gradient(context<cpu>& cx, op::conv3d_grad::args<T> const& a) {
+    auto const l = detail::conv::forward_lattice(a.g);
+    if (detail::conv::is_depthwise(l))
+      detail::conv::depthwise_weight_gradient(cx, l, a.x, a.gy, a.gw);
+    else
+      detail::conv::weight_gradient(cx, l, a.x, a.gy, a.gw);
+  }
   static void input_gradient(context<cpu>& cx, op::conv3d_grad::args<T> const& a) {
     op::conv3d_geometry const& g = a.g;
     scratch shared(cx);
     T* const w = shared.take<T>(g.weights());
     detail::conv::flip_weights(cx, g.kernel.size(), g.in_channels, g.out_channels, g.groups, true, a.w, w);
     detail::conv::each_offset(g.stride, [&](extent r) {
-      detail::conv::convolve<T>(cx, detail::conv::backward_lattice(g, r), a.gy, w, nullptr, a.adds, a.gx);
+      detail::conv::convolve_any<T>(cx, detail::conv::backward_lattice(g, r), a.gy, w, nullptr, a.adds, a.gx);
     });
   }
 };
