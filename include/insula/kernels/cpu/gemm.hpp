@@ -2,6 +2,7 @@
 // CPU kernels of linear, linear_grad, mlp and mlp_grad.
 #pragma once
 
+#include "insula/kernels/cpu/mlp.hpp"
 #include "insula/kernels/cpu/product.hpp"
 #include "insula/op/gemm.hpp"
 
