@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shifted-window attention: the plain gradient against finite differences, the CPU kernels against the plain ones.
-#include "insula/kernels/plain/window_attention.hpp"
+#include "insula/kernels/cpu/window_attention.hpp"
 
 #include "insula/device/cpu.hpp"
+#include "insula/kernels/cpu/window_attention_backward.hpp"
+#include "insula/kernels/plain/window_attention.hpp"
 #include "insula/testing/compare.hpp"
 #include "support/catch.hpp"
 
@@ -41,6 +43,18 @@ struct problem {
     gy = fill(n, 1), y = poisoned<T>(n), lse = poisoned<T>(g.saved()), gx = poisoned<T>(n);
     gnorm_w = fill(c, 1), gnorm_b = fill(c, 1), gtable = fill(g.table_rows() * g.heads, .1);
     gqkv_w = fill(3 * c * c, 1), gqkv_b = fill(3 * c, 1), gproj_w = fill(c * c, 1), gproj_b = fill(c, 1);
+  }
+
+  /// The same numbers in another scalar.
+  template <class U>
+  explicit problem(problem<U> const& o) : g(o.g) {
+    auto const to = [](std::vector<U> const& v) { return std::vector<T>(v.begin(), v.end()); };
+    x = to(o.x), norm_w = to(o.norm_w), norm_b = to(o.norm_b), table = to(o.table), qkv_w = to(o.qkv_w);
+    qkv_b = to(o.qkv_b), proj_w = to(o.proj_w), proj_b = to(o.proj_b), gy = to(o.gy), y = to(o.y),
+    lse = to(o.lse);
+    gx = to(o.gx), gnorm_w = to(o.gnorm_w), gnorm_b = to(o.gnorm_b), gtable = to(o.gtable),
+    gqkv_w = to(o.gqkv_w);
+    gqkv_b = to(o.gqkv_b), gproj_w = to(o.gproj_w), gproj_b = to(o.gproj_b);
   }
 
   typename op::window_attention::args<T> forward_args() {
@@ -127,4 +141,192 @@ void check_differences(op::window_geometry g) {
 TEST_CASE("the plain gradient of window attention agrees with finite differences") {
   check_differences(geometry(1, {5, 4, 7}, 3, 1, 2, 3));
   check_differences(geometry(2, {2, 3, 5}, 3, 1, 1, 5));
+}
+
+namespace {
+
+template <class B, class T>
+void both(context<B>& cx, problem<T>& p) {
+  run<op::window_attention, B, T>(cx, p.forward_args());
+  run<op::window_attention_grad, B, T>(cx, p.gradient_args());
+}
+
+/// The CPU kernels against the plain ones in double, from inputs that both scalars hold exactly.
+template <class T>
+void check_parity(op::window_geometry g, double bound) {
+  INFO("batch " << g.batch << ", grid " << text(g.grid) << ", window " << text(g.window) << ", shift "
+                << text(g.shift) << ", channels " << g.channels << ", heads " << g.heads);
+  problem<T> ours{problem<float>(g, 7)};
+  problem<double> reference(ours);
+  context<cpu> cx(2);
+  context<plain> reference_cx;
+  both(cx, ours);
+  both(reference_cx, reference);
+  CHECK(relative_error(ours.y, reference.y) < bound);
+  CHECK(relative_error(ours.gx, reference.gx) < bound);
+  CHECK(relative_error(ours.gnorm_w, reference.gnorm_w) < bound);
+  CHECK(relative_error(ours.gnorm_b, reference.gnorm_b) < bound);
+  CHECK(relative_error(ours.gtable, reference.gtable) < bound);
+  CHECK(relative_error(ours.gqkv_w, reference.gqkv_w) < bound);
+  CHECK(relative_error(ours.gqkv_b, reference.gqkv_b) < bound);
+  CHECK(relative_error(ours.gproj_w, reference.gproj_w) < bound);
+  CHECK(relative_error(ours.gproj_b, reference.gproj_b) < bound);
+}
+
+template <class T>
+inline constexpr double bound = sizeof(T) == 4 ? 3e-6 : 1e-13;
+
+template <class T>
+bool same(problem<T> const& a, problem<T> const& b) {
+  return a.y == b.y && a.lse == b.lse && a.gx == b.gx && a.gnorm_w == b.gnorm_w && a.gnorm_b == b.gnorm_b &&
+         a.gtable == b.gtable && a.gqkv_w == b.gqkv_w && a.gqkv_b == b.gqkv_b && a.gproj_w == b.gproj_w &&
+         a.gproj_b == b.gproj_b;
+}
+
+/// gradient - what was there before, to tell the computed part from the noise.
+template <class T>
+std::vector<T> minus(std::vector<T> a, std::vector<T> const& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
+  return a;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("window attention on the CPU agrees with the plain kernels", "", float, double) {
+  using T = TestType;
+  for (index_t shift : {0, 3}) {
+    check_parity<T>(geometry(1, {5, 9, 14}, 7, shift, 3, 8), bound<T>);  // clamped, padded and exact axes
+    check_parity<T>(geometry(1, {7, 7, 7}, 7, shift, 1, 16), bound<T>);  // one whole window
+    check_parity<T>(geometry(3, {8, 6, 3}, 7, shift, 1, 5), bound<T>);   // mostly padding; odd head width
+    check_parity<T>(geometry(2, {3, 2, 2}, 7, shift, 3, 16), bound<T>);  // nominal corner of the table
+  }
+  check_parity<T>(geometry(1, {14, 7, 10}, 7, 3, 3, 5), bound<T>);
+  check_parity<T>(geometry(2, {9, 4, 5}, 4, 2, 2, 17), bound<T>);  // width just over a register
+  check_parity<T>(geometry(1, {1, 1, 1}, 7, 3, 1, 1), bound<T>);
+}
+
+TEMPLATE_TEST_CASE("window attention with many windows sums chunks", "", float, double) {
+  check_parity<TestType>(geometry(2, {9, 11, 10}, 3, 1, 2, 8), bound<TestType>);  // 2 x 64 windows
+  check_parity<TestType>(geometry(3, {17, 5, 11}, 2, 1, 1, 16),
+                         bound<TestType>);  // 3 x 162: several groups a chunk
+}
+
+TEMPLATE_TEST_CASE("window attention saves the row log-sum-exp of real tokens", "", float, double) {
+  using T = TestType;
+  problem<T> p{problem<float>(geometry(2, {5, 9, 8}, 4, 2, 2, 8), 3)};
+  problem<double> reference(p);
+  context<cpu> cx;
+  context<plain> reference_cx;
+  run<op::window_attention, cpu, T>(cx, p.forward_args());
+  run<op::window_attention, plain, double>(reference_cx, reference.forward_args());
+  auto const& g = p.g;
+  double worst = 0;
+  for (index_t window = 0; window < g.batch * g.windows().size(); ++window) {
+    detail::window_tokens const tokens(g, window);
+    for (index_t h = 0; h < g.heads; ++h)
+      for (index_t t = 0; t < g.tokens(); ++t) {
+        auto const at = std::size_t((window * g.heads + h) * g.tokens() + t);
+        if (tokens.at[std::size_t(t)] >= 0)
+          worst = std::fmax(worst, std::fabs(double(p.lse[at]) - reference.lse[at]));
+      }
+  }
+  CHECK(worst < 20 * bound<T>);
+  CHECK(worst > 0);
+}
+
+TEMPLATE_TEST_CASE("window attention does not depend on the number of threads", "", float, double) {
+  using T = TestType;
+  for (auto const& g : {geometry(2, {5, 9, 8}, 4, 2, 3, 8), geometry(3, {9, 11, 10}, 3, 1, 2, 8),
+                        geometry(1, {6, 6, 6}, 7, 3, 4, 16)}) {
+    problem<T> const start(g, 5);
+    problem<T> first = start;
+    context<cpu> one(1);
+    both(one, first);
+    for (int threads : {2, 3}) {
+      context<cpu> cx(threads);
+      problem<T> p = start;
+      both(cx, p);
+      CHECK(same(p, first));
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("window attention in place, adding, and without what is null", "", float, double) {
+  using T = TestType;
+  for (auto const& g : {geometry(2, {5, 9, 8}, 4, 2, 3, 8), geometry(3, {9, 11, 10}, 3, 1, 2, 8)}) {
+    problem<T> const start(g, 9);
+    problem<T> p = start;
+    context<cpu> cx(2);
+    both(cx, p);
+
+    SECTION("y may be x, lse may be null") {
+      auto in_place = start.x;
+      problem<T> other = start;
+      auto args = other.forward_args();
+      args.x = args.y = in_place.data(), args.lse = nullptr;
+      run<op::window_attention, cpu, T>(cx, args);
+      CHECK(in_place == p.y);
+    }
+    SECTION("gx may be gy") {
+      problem<T> other = start;
+      other.lse = p.lse;
+      auto in_place = start.gy;
+      auto args = other.gradient_args();
+      args.gy = args.gx = in_place.data();
+      run<op::window_attention_grad, cpu, T>(cx, args);
+      CHECK(in_place == p.gx);
+    }
+    SECTION("adds") {
+      problem<T> other = start;
+      other.lse = p.lse, other.gx = start.x;
+      auto args = other.gradient_args();
+      args.adds = true;
+      run<op::window_attention_grad, cpu, T>(cx, args);
+      CHECK(relative_error(minus(other.gx, start.x), p.gx) < bound<T>);
+    }
+    SECTION("null gradients are not computed, the others do not change") {
+      problem<T> other = start;
+      other.lse = p.lse;
+      auto args = other.gradient_args();
+      args.gx = args.gnorm_b = args.gtable = args.gqkv_w = args.gproj_b = nullptr;
+      run<op::window_attention_grad, cpu, T>(cx, args);
+      CHECK(other.gnorm_w == p.gnorm_w);
+      CHECK(other.gqkv_b == p.gqkv_b);
+      CHECK(other.gproj_w == p.gproj_w);
+      args = other.gradient_args();
+      args.gnorm_w = args.gnorm_b = args.gtable = args.gqkv_w = args.gqkv_b = args.gproj_w = args.gproj_b =
+          nullptr;
+      run<op::window_attention_grad, cpu, T>(cx, args);
+      CHECK(other.gx == p.gx);
+    }
+    SECTION("absent biases and norm weights") {
+      problem<T> ours{problem<float>(g, 11)};
+      problem<double> reference(ours);
+      context<plain> reference_cx;
+      auto const without = [](auto args) {
+        args.norm_w = args.norm_b = args.qkv_b = args.proj_b = args.table = nullptr;
+        return args;
+      };
+      run<op::window_attention, cpu, T>(cx, without(ours.forward_args()));
+      run<op::window_attention_grad, cpu, T>(cx, without(ours.gradient_args()));
+      run<op::window_attention, plain, double>(reference_cx, without(reference.forward_args()));
+      run<op::window_attention_grad, plain, double>(reference_cx, without(reference.gradient_args()));
+      CHECK(relative_error(ours.y, reference.y) < bound<T>);
+      CHECK(relative_error(ours.gx, reference.gx) < bound<T>);
+      CHECK(relative_error(ours.gqkv_w, reference.gqkv_w) < bound<T>);
+    }
+  }
+}
+
+TEST_CASE("window attention allocates nothing once warm and hides no NaN") {
+  problem<float> p(geometry(1, {9, 8, 10}, 4, 2, 2, 8));
+  context<cpu> cx;
+  both(cx, p), both(cx, p);
+  auto const calls = host_memory().calls.load();
+  both(cx, p);
+  CHECK(host_memory().calls.load() == calls);
+  p.x[5] = std::numeric_limits<float>::quiet_NaN();
+  both(cx, p);
+  CHECK(std::isnan(p.y[5]));
+  CHECK(std::isnan(p.gx[5]));
 }

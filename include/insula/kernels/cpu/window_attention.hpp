@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shifted-window attention on the CPU: norm, qkv, scores, softmax, projection and residual of a window in cache.
+#pragma once
+
+#include "insula/kernels/cpu/window_stage.hpp"
+
+namespace insula {
+
+namespace windowed {
+
+/// What one window holds between the stages: after attention `normed` holds the heads' outputs.
+template <scalar T>
+struct forward_slot {
+  window_rows window;
+  T *normed, *qkv;  // (padded rows, channels), (rows, 3 channels)
+
+  forward_slot(scratch& memory, sizes<T> const& s)
+      : window(memory, s.tokens),
+        normed(memory.take<T>(s.padded_rows() * s.channels)),
+        qkv(memory.take<T>(s.tokens * 3 * s.channels)) {}
+};
+
+template <scalar T>
+class forward {
+ public:
+  using arguments = op::window_attention::args<T>;
+
+  forward(arguments const& args, sizes<T> const& s, T const* bias) : args_(args), s_(s), bias_(bias) {}
+
+  void gather(forward_slot<T>& slot, index_t window) const {
+    slot.window.locate(s_, window);
+    normalise(slot.window, 0, slot.window.rows, s_.channels, args_.eps, args_.x, args_.norm_w, args_.norm_b,
+              slot.normed);
+  }
+
+  void project_in(forward_slot<T>& slot, index_t column, index_t columns) const {
+    index_t const c = s_.channels;
+    simd::multiply<T, false>(slot.window.rows, columns, c, slot.normed, c, 1, args_.qkv_w + column, 3 * c,
+                             slot.qkv + column, 3 * c);
+  }
+
+  /// One head of one window: scores of a block of queries stay in the L1 cache until they have met the values.
+  void attend(forward_slot<T>& slot, index_t window, index_t head, scratch& memory) const {
+    head_values<T> values(memory, s_);
+    values.pack(s_, slot.window, slot.qkv, args_.qkv_b, head);
+    T* scores = memory.take<T>(tile_queries * s_.keys);
+    T* sums = memory.take<T>(tile_queries * s_.row);
+    T const* bias = bias_ + head * s_.tokens * s_.keys;
+    T* lse = args_.lse ? args_.lse + (window * s_.heads + head) * s_.tokens : nullptr;
+    if (lse)
+      for (index_t p = 0; p < s_.tokens - slot.window.rows; ++p) lse[slot.window.padding[p]] = 0;
+    for (index_t first = 0; first < slot.window.rows; first += tile_queries) {
+      query_block<T> const block(s_, slot.window, bias, values.mask, first);
+      T scale[tile_queries], log_sum[tile_queries];
+      if (slot.window.mixed)
+        score<true>(block, values.q + first * s_.row, values.k_columns, scores, scale, log_sum);
+      else
+        score<false>(block, values.q + first * s_.row, values.k_columns, scores, scale, log_sum);
+      simd::multiply<T, false>(tile_queries, s_.row, s_.tokens, scores, s_.keys, 1, values.v, s_.row, sums,
+                               s_.row);
+      index_t const rows = slot.window.rows - first < tile_queries ? slot.window.rows - first : tile_queries;
+      for (index_t r = 0; r < rows; ++r) {
+        T* out = slot.normed + (first + r) * s_.channels + head * s_.width;
+        auto const factor = simd::broadcast(scale[r]);
+        for_packs<T>(s_.width, [&](index_t e, auto n) {
+          store<T>(out + e, simd::load(sums + r * s_.row + e) * factor, n);
+        });
+        if (lse) lse[slot.window.token[first + r]] = log_sum[r] + std::log(1 / scale[r]);
+      }
+    }
+  }
+
+  /// y = x + o proj + bias for some columns of the window's tokens.
+  void project_out(forward_slot<T> const& slot, index_t column, index_t columns, scratch& memory) const {
+    index_t const c = s_.channels;
+    T* out = memory.take<T>(slot.window.rows * columns);
+    simd::multiply<T, false>(slot.window.rows, columns, c, slot.normed, c, 1, args_.proj_w + column, c, out,
+                             columns);
+    for (index_t r = 0; r < slot.window.rows; ++r) {
+      index_t const at = slot.window.at[r] * c + column;
+      for_packs<T>(columns, [&](index_t e, auto n) {
+        auto sum = load<T>(out + r * columns + e, n) + load<T>(args_.x + at + e, n);
+        if (args_.proj_b) sum += load<T>(args_.proj_b + column + e, n);
+        store<T>(args_.y + at + e, sum, n);
+      });
+    }
+  }
+
+ private:
+  /// scores = 2^(a - largest of the row) for a block of queries; scale = 1 / their sum.
+  template <bool Masked>
+  void score(query_block<T> const& block, T const* q, T const* k_columns, T* scores, T* scale,
+             T* largest) const {
+    using pack = simd::pack<T>;
+    constexpr int w = simd::width<T>;
+    pack most[tile_queries];
+    for (auto& m : most) m = simd::broadcast(no_key<T>);
+    for (index_t j = 0; j < s_.keys; j += tile_keys<T>) {
+      pack sum[tile_queries][tile_registers];
+      score_tile<T, Masked>(s_, block, q, k_columns, j, sum);
+#pragma GCC unroll 16
+      for (int r = 0; r < tile_queries; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < tile_registers; ++v) simd::store(scores + r * s_.keys + j + v * w, sum[r][v]);
+        most[r] = simd::max(most[r], simd::max(sum[r][0], sum[r][1]));
+      }
+    }
+    for (int r = 0; r < tile_queries; ++r) {
+      T const top = simd::largest<T>(most[r]);
+      pack const m = simd::broadcast(top);
+      pack sum[tile_registers] = {};
+      T* row = scores + r * s_.keys;
+      for (index_t j = 0; j < s_.keys; j += tile_keys<T>) {
+#pragma GCC unroll 4
+        for (int v = 0; v < tile_registers; ++v) {
+          pack const e = simd::exp2<T>(simd::load(row + j + v * w) - m);
+          sum[v] += e;
+          simd::store(row + j + v * w, e);
+        }
+      }
+      scale[r] = 1 / simd::sum<T>(sum[0] + sum[1]);
+      largest[r] = top * ln2<T>;
+    }
+  }
+
+  arguments const& args_;
+  sizes<T> const& s_;
+  T const* bias_;
+};
+
+}  // namespace windowed
+
+/// Many windows: a task is a group of windows, all stages in a row, everything between the stages in the L2 cache.
+/// Few windows: the stages run one after the other, their tasks being windows, panels of columns, or heads.
+template <scalar T>
+struct kernel<op::window_attention, cpu, T> {
+  static void run(context<cpu>& cx, op::window_attention::args<T> const& args) {
+    windowed::sizes<T> const s(args.g);
+    scratch memory(cx);
+    T* bias = memory.take<T>(s.heads * s.tokens * s.keys);
+    windowed::expand_table<T>(cx, s, args.table, bias);
+    windowed::forward<T> const stages(args, s, bias);
+    index_t const groups = (s.windows + group - 1) / group;
+    if (cx.threads() == 1 || groups >= 4 * cx.threads())
+      by_group(cx, s, stages, groups);
+    else
+      by_stage(cx, s, stages, memory);
+  }
+
+ private:
+  using slot_type = windowed::forward_slot<T>;
+  static constexpr index_t group = 4, most_slots = 16;
+
+  static void by_group(context<cpu>& cx, windowed::sizes<T> const& s, windowed::forward<T> const& stages,
+                       index_t groups) {
+    cx.pool.run(groups, [&](index_t task, int worker) {
+      scratch memory(cx, worker);
+      index_t const first = task * group, count = s.windows - first < group ? s.windows - first : group;
+      slot_type slots[group] = {{memory, s}, {memory, s}, {memory, s}, {memory, s}};
+      for (index_t i = 0; i < count; ++i) {
+        stages.gather(slots[i], first + i);
+        stages.project_in(slots[i], 0, 3 * s.channels);
+      }
+      for (index_t head = 0; head < s.heads; ++head)  // the head's bias stays in cache for the whole group
+        for (index_t i = 0; i < count; ++i) {
+          scratch inner(cx, worker);
+          stages.attend(slots[i], first + i, head, inner);
+        }
+      for (index_t i = 0; i < count; ++i) {
+        scratch inner(cx, worker);
+        stages.project_out(slots[i], 0, s.channels, inner);
+      }
+    });
+  }
+
+  static void by_stage(context<cpu>& cx, windowed::sizes<T> const& s, windowed::forward<T> const& stages,
+                       scratch& memory) {
+    index_t const held = s.windows < most_slots ? s.windows : most_slots;
+    slot_type* slots = memory.take<slot_type>(held);
+    for (index_t i = 0; i < held; ++i) new (slots + i) slot_type(memory, s);
+    index_t const in = windowed::panels(3 * s.channels), out = windowed::panels(s.channels);
+    for (index_t first = 0; first < s.windows; first += held) {
+      index_t const count = s.windows - first < held ? s.windows - first : held;
+      cx.pool.run(count, [&](index_t i, int) { stages.gather(slots[i], first + i); });
+      cx.pool.run(count * in, [&](index_t task, int) {
+        stages.project_in(slots[task / in], task % in * windowed::panel,
+                          windowed::panel_width(3 * s.channels, task % in));
+      });
+      cx.pool.run(count * s.heads, [&](index_t task, int worker) {
+        scratch inner(cx, worker);
+        stages.attend(slots[task % count], first + task % count, task / count, inner);
+      });
+      cx.pool.run(count * out, [&](index_t task, int worker) {
+        scratch inner(cx, worker);
+        stages.project_out(slots[task / out], task % out * windowed::panel,
+                           windowed::panel_width(s.channels, task % out), inner);
+      });
+    }
+  }
+};
+
+}  // namespace insula

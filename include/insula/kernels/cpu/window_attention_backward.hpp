@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gradient of shifted-window attention on the CPU: everything is computed again from x and the saved log-sum-exp.
+#pragma once
+
+#include "insula/kernels/cpu/window_stage.hpp"
+
+namespace insula {
+
+namespace windowed {
+
+/// What one window holds between the stages. `go` becomes the gradient of the normalised tokens.
+template <scalar T>
+struct gradient_slot {
+  window_rows window;
+  T *normed, *qkv, *o;  // (rows, channels), (rows, 3 channels), (rows, channels)
+  T *gy, *go, *gqkv;    // the same shapes; gy gathered
+  T* padding;           // (3 channels) sum of gqkv over padding tokens: they only feed the bias
+
+  gradient_slot(scratch& memory, sizes<T> const& s)
+      : window(memory, s.tokens),
+        normed(memory.take<T>(s.tokens * s.channels)),
+        qkv(memory.take<T>(s.tokens * s.channels * 3)),
+        o(memory.take<T>(s.tokens * s.channels)),
+        gy(memory.take<T>(s.tokens * s.channels)),
+        go(memory.take<T>(s.tokens * s.channels)),
+        gqkv(memory.take<T>(s.tokens * s.channels * 3)),
+        padding(memory.take<T>(s.channels * 3)) {}
+};
+
+/// Where weight gradients are added: the caller's arrays, or the partial sums of a chunk of windows. Null: not wanted.
+template <scalar T>
+struct weight_sums {
+  T *norm_w = nullptr, *norm_b = nullptr, *qkv_w = nullptr, *qkv_b = nullptr, *proj_w = nullptr,
+    *proj_b = nullptr;
+};
+
+/// to[c] += sum over rows of from[r, c], in registers, in order.
+template <scalar T>
+void add_columns(index_t rows, index_t columns, T const* from, index_t row, T* to) {
+  for_packs<T>(columns, [&](index_t c, auto n) {
+    auto s = simd::zero<T>();
+    for (index_t r = 0; r < rows; ++r) s += load<T>(from + r * row + c, n);
+    store<T>(to + c, load<T>(to + c, n) + s, n);
+  });
+}
+
+template <scalar T>
+class gradient {
+ public:
+  using arguments = op::window_attention_grad::args<T>;
+  using slot_type = gradient_slot<T>;
+
+  gradient(arguments const& args, sizes<T> const& s, T const* bias, T const* qkv_columns,
+           T const* proj_columns)
+      : args_(args), s_(s), bias_(bias), qkv_columns_(qkv_columns), proj_columns_(proj_columns) {}
+
+  void gather(slot_type& slot, index_t window) const {
+    index_t const c = s_.channels;
+    slot.window.locate(s_, window);
+    normalise(slot.window, 0, slot.window.rows, c, args_.eps, args_.x, args_.norm_w, args_.norm_b,
+              slot.normed);
+    for (index_t r = 0; r < slot.window.rows; ++r) {
+      T const* from = args_.gy + slot.window.at[r] * c;
+      for_packs<T>(c, [&](index_t e, auto n) { store<T>(slot.gy + r * c + e, load<T>(from + e, n), n); });
+    }
+  }
+
+  void project_in(slot_type& slot, index_t column, index_t columns) const {
+    index_t const c = s_.channels;
+    simd::multiply<T, false>(slot.window.rows, columns, c, slot.normed, c, 1, args_.qkv_w + column, 3 * c,
+                             slot.qkv + column, 3 * c);
+  }
+
+  void project_out(slot_type& slot, index_t column, index_t columns) const {
+    index_t const c = s_.channels;
+    simd::multiply<T, false>(slot.window.rows, columns, c, slot.gy, c, 1, proj_columns_ + column, c,
+                             slot.go + column, c);
+  }
+
+  /// One head of one window. score_sum (tokens, keys) += gradient of the scores, or null.
+  void attend(slot_type& slot, index_t window, index_t head, T* score_sum, scratch& memory) const {
+    head_values<T> values(memory, s_);
+    values.pack(s_, slot.window, slot.qkv, args_.qkv_b, head);
+    block_memory m(memory, s_);
+    head_values<T>::columns(s_, values.v, m.v_columns);
+    pack_rows(slot, head, m.go);
+    for (index_t i = 0; i < s_.tokens * s_.row; ++i) m.gk[i] = 0, m.gv[i] = 0;
+    T const* lse = args_.lse + (window * s_.heads + head) * s_.tokens;
+    for (index_t first = 0; first < slot.window.rows; first += block_rows) {
+      index_t const left = round_up(slot.window.rows - first, tile_queries);
+      index_t const rows = left < block_rows ? left : block_rows;
+      T scale[block_rows];
+      for (index_t r = 0; r < rows; r += tile_queries)
+        slot.window.mixed
+            ? probabilities<true>(slot, head, values, lse, first + r, m.p + r * s_.keys, scale + r)
+            : probabilities<false>(slot, head, values, lse, first + r, m.p + r * s_.keys, scale + r);
+      simd::multiply<T, false>(rows, s_.row, s_.tokens, m.p, s_.keys, 1, values.v, s_.row, m.sums, s_.row);
+      for (index_t r = 0; r < rows; ++r) {
+        scale_row(m.sums + r * s_.row, scale[r]);
+        scale_row(m.go + (first + r) * s_.row, scale[r]);
+      }
+      unpack_rows(slot.window, head, first, rows, m.sums, T(1), slot.o, s_.channels);
+      for (index_t r = 0; r < rows; r += tile_queries) {
+        T dots[tile_queries];
+        for (index_t i = 0; i < tile_queries; ++i)
+          dots[i] = dot(m.sums + (r + i) * s_.row, m.go + (first + r + i) * s_.row);
+        score_gradient(slot.window, m, first + r, dots, m.p + r * s_.keys, m.ga + r * s_.keys, score_sum);
+      }
+      simd::multiply<T, false>(rows, s_.row, s_.tokens, m.ga, s_.keys, 1, values.k, s_.row, m.sums, s_.row);
+      unpack_rows(slot.window, head, first, rows, m.sums, T(1 / std::sqrt(double(s_.width))), slot.gqkv,
+                  3 * s_.channels);
+      simd::multiply<T, true>(s_.tokens, s_.row, rows, m.ga, 1, s_.keys, values.q + first * s_.row, s_.row,
+                              m.gk, s_.row);
+      simd::multiply<T, true>(s_.tokens, s_.row, rows, m.p, 1, s_.keys, m.go + first * s_.row, s_.row, m.gv,
+                              s_.row);
+    }
+    unpack_keys(slot, head, m.gk, ln2<T>, 1);  // q was packed with a factor log2(e)
+    unpack_keys(slot, head, m.gv, T(1), 2);
+  }
+
+  /// table (entries, reversed as in expand_table) += score_sum along the diagonals.
+  void fold(T const* score_sum, T* table) const {
+    table_codes const codes{s_.g.window};
+    index_t const run = s_.g.window.w;
+    for (index_t i = 0; i < s_.tokens; ++i) {
+      T* to = table + codes.centre() - codes.code(i);
+      for (index_t j = 0; j < s_.tokens; j += run) {
+        T* piece = to + codes.code(j);
+        T const* from = score_sum + i * s_.keys + j;
+        for_packs<T>(s_.tokens - j < run ? s_.tokens - j : run, [&](index_t e, auto n) {
+          store<T>(piece + e, load<T>(piece + e, n) + load<T>(from + e, n), n);
+        });
+      }
+    }
+  }
+
+  /// Some columns of the gradients of the qkv weights and bias.
+  void weights_in(slot_type const& slot, index_t column, index_t columns, weight_sums<T> const& to) const {
+    index_t const c = s_.channels;
+    if (to.qkv_w)
+      simd::multiply<T, true>(c, columns, slot.window.rows, slot.normed, 1, c, slot.gqkv + column, 3 * c,
+                              to.qkv_w + column, 3 * c);
+    if (to.qkv_b) {
+      add_columns(slot.window.rows, columns, slot.gqkv + column, 3 * c, to.qkv_b + column);
+      add_columns(1, columns, slot.padding + column, 3 * c, to.qkv_b + column);
+    }
+  }
+
+  /// Some columns of the gradients of the projection.
+  void weights_out(slot_type const& slot, index_t column, index_t columns, weight_sums<T> const& to) const {
+    index_t const c = s_.channels;
+    if (to.proj_w)
+      simd::multiply<T, true>(c, columns, slot.window.rows, slot.o, 1, c, slot.gy + column, c,
+                              to.proj_w + column, c);
+    if (to.proj_b) add_columns(slot.window.rows, columns, slot.gy + column, c, to.proj_b + column);
+  }
+
+  /// Rows [from, to): through the qkv weights and the norm to gx, and the norm's weight gradients.
+  void inputs(slot_type& slot, index_t from, index_t to, weight_sums<T> const& sums) const {
+    index_t const c = s_.channels;
+    if (!args_.gx && !sums.norm_w && !sums.norm_b) return;
+    simd::multiply<T, false>(to - from, c, 3 * c, slot.gqkv + from * 3 * c, 3 * c, 1, qkv_columns_, c,
+                             slot.go + from * c, c);
+    for (index_t r = from; r < to; ++r) input_row(slot, r, sums);
+  }
+
+ private:
+  static constexpr index_t block_rows = 2 * tile_queries;
+
+  struct block_memory {
+    T *v_columns, *go;  // (width, keys), (padded rows, row)
+    T *p, *ga;          // (block_rows, keys)
+    T *sums, *gk, *gv;  // (block_rows, row), (tokens, row), (tokens, row)
+
+    block_memory(scratch& memory, sizes<T> const& s)
+        : v_columns(memory.take<T>(s.width * s.keys)),
+          go(memory.take<T>(s.padded_rows() * s.row)),
+          p(memory.take<T>(block_rows * s.keys)),
+          ga(memory.take<T>(block_rows * s.keys)),
+          sums(memory.take<T>(block_rows * s.row)),
+          gk(memory.take<T>(s.tokens * s.row)),
+          gv(memory.take<T>(s.tokens * s.row)) {}
+  };
+
+  /// One head of go, contiguous, with zero rows up to a whole tile.
+  void pack_rows(slot_type const& slot, index_t head, T* to) const {
+    for (index_t r = 0; r < round_up(slot.window.rows, tile_queries); ++r)
+      for_packs<T>(s_.width, [&](index_t e, auto n) {
+        simd::store(to + r * s_.row + e, r < slot.window.rows
+                                             ? load<T>(slot.go + r * s_.channels + head * s_.width + e, n)
+                                             : simd::zero<T>());
+      });
+  }
+
+  /// Rows [first, first + rows) of a packed head, times a factor, into columns of a matrix of the window.
+  void unpack_rows(window_rows const& window, index_t head, index_t first, index_t rows, T const* from,
+                   T factor, T* matrix, index_t matrix_row) const {
+    auto const f = simd::broadcast(factor);
+    for (index_t r = 0; r < rows && first + r < window.rows; ++r)
+      for_packs<T>(s_.width, [&](index_t e, auto n) {
+        store<T>(matrix + (first + r) * matrix_row + head * s_.width + e,
+                 simd::load(from + r * s_.row + e) * f, n);
+      });
+  }
+
+  /// Gradients of keys (part 1) or values (part 2): real tokens to gqkv, padding tokens to their sum.
+  void unpack_keys(slot_type& slot, index_t head, T const* from, T factor, index_t part) const {
+    auto const f = simd::broadcast(factor);
+    index_t const offset = part * s_.channels + head * s_.width;
+    for (index_t r = 0; r < slot.window.rows; ++r)
+      for_packs<T>(s_.width, [&](index_t e, auto n) {
+        store<T>(slot.gqkv + r * 3 * s_.channels + offset + e,
+                 simd::load(from + slot.window.token[r] * s_.row + e) * f, n);
+      });
+    for_packs<T>(s_.width, [&](index_t e, auto n) {
+      auto sum = simd::zero<T>();
+      for (index_t p = 0; p < s_.tokens - slot.window.rows; ++p)
+        sum += simd::load(from + slot.window.padding[p] * s_.row + e);
+      store<T>(slot.padding + offset + e, sum * f, n);
+      store<T>(slot.padding + head * s_.width + e, simd::zero<T>(), n);  // padding tokens ask nothing
+    });
+  }
+
+  void scale_row(T* a, T factor) const {
+    auto const f = simd::broadcast(factor);
+    for (index_t e = 0; e < s_.row; e += simd::width<T>) simd::store(a + e, simd::load(a + e) * f);
+  }
+  T dot(T const* a, T const* b) const {
+    auto s = simd::zero<T>();
+    for (index_t e = 0; e < s_.row; e += simd::width<T>)
+      s = simd::fma(simd::load(a + e), simd::load(b + e), s);
+    return simd::sum<T>(s);
+  }
+
+  /// p = 2^(a - lse) for a tile of queries, 0 for rows beyond the last; scale = 1 / sum of the row. Probabilities are
+  /// scale p: near 1 as the scale is, without it the rounding of lse would be an error common to the whole row.
+  template <bool Masked>
+  void probabilities(slot_type const& slot, index_t head, head_values<T> const& values, T const* lse,
+                     index_t first, T* p, T* scale) const {
+    constexpr int w = simd::width<T>;
+    query_block<T> const block(s_, slot.window, bias_ + head * s_.tokens * s_.keys, values.mask, first);
+    simd::pack<T> shift[tile_queries], total[tile_queries] = {};
+    for (index_t r = 0; r < tile_queries; ++r)
+      shift[r] = simd::broadcast(first + r < slot.window.rows ? log2e<T> * lse[slot.window.token[first + r]]
+                                                              : -no_key<T>);
+    for (index_t j = 0; j < s_.keys; j += tile_keys<T>) {
+      simd::pack<T> sum[tile_queries][tile_registers];
+      score_tile<T, Masked>(s_, block, values.q + first * s_.row, values.k_columns, j, sum);
+#pragma GCC unroll 16
+      for (int r = 0; r < tile_queries; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < tile_registers; ++v) {
+          auto const e = simd::exp2<T>(sum[r][v] - shift[r]);
+          total[r] += e;
+          simd::store(p + r * s_.keys + j + v * w, e);
+        }
+    }
+    for (index_t r = 0; r < tile_queries; ++r)
+      scale[r] = first + r < slot.window.rows ? 1 / simd::sum<T>(total[r]) : T(0);
+  }
+
+  /// ga = p (go v^T - dot) for a tile of queries.
+  void score_gradient(window_rows const& window, block_memory const& m, index_t first, T const* dots,
+                      T const* p, T* ga, T* score_sum) const {
+    constexpr int w = simd::width<T>;
+    T const* go = m.go + first * s_.row;
+    T* total[tile_queries];
+    for (index_t r = 0; r < tile_queries; ++r)
+      total[r] =
+          score_sum && first + r < window.rows ? score_sum + window.token[first + r] * s_.keys : nullptr;
+    for (index_t j = 0; j < s_.keys; j += tile_keys<T>) {
+      simd::pack<T> sum[tile_queries][tile_registers];
+#pragma GCC unroll 16
+      for (int r = 0; r < tile_queries; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::broadcast(-dots[r]);
+      for (index_t e = 0; e < s_.width; ++e) {
+        simd::pack<T> value[tile_registers];
+#pragma GCC unroll 4
+        for (int v = 0; v < tile_registers; ++v) value[v] = simd::load(m.v_columns + e * s_.keys + j + v * w);
+#pragma GCC unroll 16
+        for (int r = 0; r < tile_queries; ++r) {
+          auto const x = simd::broadcast(go[r * s_.row + e]);
+#pragma GCC unroll 4
+          for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::fma(x, value[v], sum[r][v]);
+        }
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < tile_queries; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < tile_registers; ++v) {
+          index_t const at = r * s_.keys + j + v * w;
+          auto const g = simd::load(p + at) * sum[r][v];
+          simd::store(ga + at, g);
+          if (total[r]) simd::store(total[r] + j + v * w, simd::load(total[r] + j + v * w) + g);
+        }
+    }
+  }
+
+  void input_row(slot_type const& slot, index_t r, weight_sums<T> const& sums) const {
+    index_t const c = s_.channels, at = slot.window.at[r] * c;
+    T* g = slot.go + r * c;
+    moments<T> const of(args_.x + at, c, args_.eps);
+    auto const mean = simd::broadcast(of.mean), scale = simd::broadcast(of.scale);
+    auto first = simd::zero<T>(), second = simd::zero<T>();
+    for_packs<T>(c, [&](index_t e, auto n) {
+      auto const hat = (load<T>(args_.x + at + e, n) - mean) * scale;
+      auto u = load<T>(g + e, n);  // 0 beyond the end, so that hat there does not matter
+      if (sums.norm_w) store<T>(sums.norm_w + e, load<T>(sums.norm_w + e, n) + u * hat, n);
+      if (sums.norm_b) store<T>(sums.norm_b + e, load<T>(sums.norm_b + e, n) + u, n);
+      if (args_.norm_w) u *= load<T>(args_.norm_w + e, n);
+      first += u, second = simd::fma(u, hat, second);
+      store<T>(g + e, u, n);
+    });
+    if (!args_.gx) return;
+    auto const a = simd::broadcast(simd::sum<T>(first) / T(c)),
+               b = simd::broadcast(simd::sum<T>(second) / T(c));
+    for_packs<T>(c, [&](index_t e, auto n) {
+      auto const hat = (load<T>(args_.x + at + e, n) - mean) * scale;
+      auto out = simd::fma(scale, load<T>(g + e, n) - a - hat * b, load<T>(slot.gy + r * c + e, n));
+      if (args_.adds) out += load<T>(args_.gx + at + e, n);
+      store<T>(args_.gx + at + e, out, n);
+    });
+  }
+
+  arguments const& args_;
+  sizes<T> const& s_;
+  T const *bias_, *qkv_columns_, *proj_columns_;
+};
+
+}  // namespace windowed
+
+/// Many windows: a task is a chunk of windows with weight gradients of its own, added in order at the end. Few
+/// windows: the stages one after the other; weight gradients are split by columns and add windows in order. Which of
+/// the two, and the chunks, depend on the geometry alone, so the result does not depend on the number of threads.
+template <scalar T>
+struct kernel<op::window_attention_grad, cpu, T> {
+  using arguments = op::window_attention_grad::args<T>;
+
+  static void run(context<cpu>& cx, arguments const& args) {
+    sizes const s(args.g);
+    index_t const c = s.channels;
+    scratch memory(cx);
+    T* bias = memory.take<T>(s.heads * s.tokens * s.keys);
+    windowed::expand_table<T>(cx, s, args.table, bias);
+    T *qkv_columns = memory.take<T>(3 * c * c), *proj_columns = memory.take<T>(c * c);
+    simd::transpose(c, 3 * c, args.qkv_w, 3 * c, qkv_columns, c);
+    simd::transpose(c, c, args.proj_w, c, proj_columns, c);
+    windowed::gradient<T> const stages(args, s, bias, qkv_columns, proj_columns);
+    s.windows >= many_windows ? by_chunk(cx, args, s, stages, memory) : by_stage(cx, args, s, stages, memory);
+  }
+
+ private:
+  using sizes = windowed::sizes<T>;
+  using stages_type = windowed::gradient<T>;
+  using slot_type = windowed::gradient_slot<T>;
+  static constexpr index_t many_windows = 64, most_chunks = 64, group = 4, most_slots = 8;
+
+  static windowed::weight_sums<T> targets(arguments const& a) {
+    return {a.gnorm_w, a.gnorm_b, a.gqkv_w, a.gqkv_b, a.gproj_w, a.gproj_b};
+  }
+
+  /// Offsets of the weight gradients in the partial sums of one chunk; the table comes last, reversed, by head.
+  struct partial {
+    index_t norm_w = 0, norm_b, qkv_w, qkv_b, proj_w, proj_b, table, size;
+
+    explicit partial(sizes const& s)
+        : norm_b(s.channels),
+          qkv_w(norm_b + s.channels),
+          qkv_b(qkv_w + 3 * s.channels * s.channels),
+          proj_w(qkv_b + 3 * s.channels),
+          proj_b(proj_w + s.channels * s.channels),
+          table(proj_b + s.channels),
+          size(windowed::round_up(table + s.heads * s.g.table_rows(), cache_line / index_t(sizeof(T)))) {}
+  };
+
+  static void by_chunk(context<cpu>& cx, arguments const& args, sizes const& s, stages_type const& stages,
+                       scratch& memory) {
+    index_t const per = windowed::round_up((s.windows + most_chunks - 1) / most_chunks, group);
+    index_t const chunks = (s.windows + per - 1) / per;
+    partial const at(s);
+    T* sums = memory.take<T>(chunks * at.size);
+    cx.pool.run(chunks, [&](index_t task, int worker) {
+      scratch inner(cx, worker);
+      T* mine = sums + task * at.size;
+      for (index_t i = 0; i < at.size; ++i) mine[i] = 0;
+      auto const wanted = [&](T* target, index_t offset) { return target ? mine + offset : nullptr; };
+      windowed::weight_sums<T> const to{wanted(args.gnorm_w, at.norm_w), wanted(args.gnorm_b, at.norm_b),
+                                        wanted(args.gqkv_w, at.qkv_w),   wanted(args.gqkv_b, at.qkv_b),
+                                        wanted(args.gproj_w, at.proj_w), wanted(args.gproj_b, at.proj_b)};
+      slot_type slots[group] = {{inner, s}, {inner, s}, {inner, s}, {inner, s}};
+      index_t const end = (task + 1) * per < s.windows ? (task + 1) * per : s.windows;
+      for (index_t first = task * per; first < end; first += group)
+        chunk_group(cx, worker, s, stages, slots, first, end - first < group ? end - first : group, to,
+                    wanted(args.gtable, at.table));
+    });
+    add_partials(cx, args, s, at, sums, chunks);
+  }
+
+  static void chunk_group(context<cpu>& cx, int worker, sizes const& s, stages_type const& stages,
+                          slot_type* slots, index_t first, index_t count, windowed::weight_sums<T> const& to,
+                          T* table) {
+    index_t const c = s.channels;
+    for (index_t i = 0; i < count; ++i) {
+      stages.gather(slots[i], first + i);
+      stages.project_in(slots[i], 0, 3 * c);
+      stages.project_out(slots[i], 0, c);
+    }
+    for (index_t head = 0; head < s.heads; ++head)
+      attend(cx, worker, s, stages, slots, first, count, head,
+             table ? table + head * s.g.table_rows() : nullptr);
+    for (index_t i = 0; i < count; ++i) {
+      stages.weights_in(slots[i], 0, 3 * c, to);
+      stages.weights_out(slots[i], 0, c, to);
+      stages.inputs(slots[i], 0, slots[i].window.rows, to);
+    }
+  }
+
+  /// One head of several windows in a row; the gradient of their scores is summed before it is folded into the table.
+  static void attend(context<cpu>& cx, int worker, sizes const& s, stages_type const& stages,
+                     slot_type* slots, index_t first, index_t count, index_t head, T* table) {
+    scratch memory(cx, worker);
+    T* score_sum = table ? memory.take<T>(s.tokens * s.keys) : nullptr;
+    if (table)
+      for (index_t i = 0; i < s.tokens * s.keys; ++i) score_sum[i] = 0;
+    for (index_t i = 0; i < count; ++i) {
+      scratch inner(cx, worker);
+      stages.attend(slots[i], first + i, head, score_sum, inner);
+    }
+    if (table) stages.fold(score_sum, table);
+  }
+
+  static void add_partials(context<cpu>& cx, arguments const& args, sizes const& s, partial const& at,
+                           T const* sums, index_t chunks) {
+    constexpr index_t piece = 2048;  // elements
+    auto const add = [&](T* to, index_t offset, index_t n) {
+      if (!to) return;
+      cx.pool.run((n + piece - 1) / piece, [&](index_t task, int) {
+        index_t const begin = task * piece, count = n - begin < piece ? n - begin : piece;
+        for (index_t chunk = 0; chunk < chunks; ++chunk)
+          windowed::add_columns(1, count, sums + chunk * at.size + offset + begin, 0, to + begin);
+      });
+    };
+    index_t const c = s.channels, entries = s.g.table_rows();
+    add(args.gnorm_w, at.norm_w, c), add(args.gnorm_b, at.norm_b, c);
+    add(args.gqkv_w, at.qkv_w, 3 * c * c), add(args.gqkv_b, at.qkv_b, 3 * c);
+    add(args.gproj_w, at.proj_w, c * c), add(args.gproj_b, at.proj_b, c);
+    if (args.gtable)
+      cx.pool.run(s.heads, [&](index_t head, int worker) {
+        add_tables(cx, worker, s, args.gtable, head, sums + at.table + head * entries, at.size, chunks);
+      });
+  }
+
+  /// One head's column of gtable += `count` reversed tables that lie `stride` apart.
+  static void add_tables(context<cpu>& cx, int worker, sizes const& s, T* gtable, index_t head,
+                         T const* tables, index_t stride, index_t count) {
+    scratch memory(cx, worker);
+    index_t const entries = s.g.table_rows();
+    T* sum = memory.take<T>(entries);
+    for (index_t r = 0; r < entries; ++r) sum[r] = 0;
+    for (index_t i = 0; i < count; ++i) windowed::add_columns(1, entries, tables + i * stride, 0, sum);
+    for (index_t r = 0; r < entries; ++r) gtable[(entries - 1 - r) * s.heads + head] += sum[r];
+  }
+
+  static void by_stage(context<cpu>& cx, arguments const& args, sizes const& s, stages_type const& stages,
+                       scratch& memory) {
+    index_t const held = s.windows < most_slots ? s.windows : most_slots;
+    slot_type* slots = memory.take<slot_type>(held);
+    for (index_t i = 0; i < held; ++i) new (slots + i) slot_type(memory, s);
+    for (index_t first = 0; first < s.windows; first += held) {
+      index_t const count = s.windows - first < held ? s.windows - first : held;
+      stage_values(cx, s, stages, slots, first, count);
+      stage_attention(cx, args, s, stages, slots, first, count);
+      stage_weights(cx, args, s, stages, slots, count);
+    }
+  }
+
+  static void stage_values(context<cpu>& cx, sizes const& s, stages_type const& stages, slot_type* slots,
+                           index_t first, index_t count) {
+    index_t const in = windowed::panels(3 * s.channels), all = in + windowed::panels(s.channels);
+    cx.pool.run(count, [&](index_t i, int) { stages.gather(slots[i], first + i); });
+    cx.pool.run(count * all, [&](index_t task, int) {
+      index_t const p = task % all;
+      if (p < in)
+        stages.project_in(slots[task / all], p * windowed::panel, windowed::panel_width(3 * s.channels, p));
+      else
+        stages.project_out(slots[task / all], (p - in) * windowed::panel,
+                           windowed::panel_width(s.channels, p - in));
+    });
+  }
+
+  static void stage_attention(context<cpu>& cx, arguments const& args, sizes const& s,
+                              stages_type const& stages, slot_type* slots, index_t first, index_t count) {
+    index_t const per = count * s.heads >= 64 ? 2 : 1, sets = (count + per - 1) / per;
+    index_t const entries = s.g.table_rows();
+    scratch memory(cx);
+    T* tables = args.gtable ? memory.take<T>(sets * s.heads * entries) : nullptr;
+    cx.pool.run(sets * s.heads, [&](index_t task, int worker) {
+      index_t const head = task / sets, set = task % sets * per, n = count - set < per ? count - set : per;
+      T* table = tables ? tables + task * entries : nullptr;
+      if (table)
+        for (index_t r = 0; r < entries; ++r) table[r] = 0;
+      attend(cx, worker, s, stages, slots + set, first + set, n, head, table);
+    });
+    if (tables)
+      cx.pool.run(s.heads, [&](index_t head, int worker) {
+        add_tables(cx, worker, s, args.gtable, head, tables + head * sets * entries, entries, sets);
+      });
+  }
+
+  static void stage_weights(context<cpu>& cx, arguments const& args, sizes const& s,
+                            stages_type const& stages, slot_type* slots, index_t count) {
+    constexpr index_t rows = 96;
+    index_t const c = s.channels, in = windowed::panels(3 * c), out = windowed::panels(c);
+    index_t const pieces = (s.tokens + rows - 1) / rows;
+    windowed::weight_sums<T> const to = targets(args);
+    scratch memory(cx);
+    T* norm_sums = memory.take<T>(count * pieces * 2 * c);
+    for (index_t i = 0; i < count * pieces * 2 * c; ++i) norm_sums[i] = 0;
+    cx.pool.run(in + out + count * pieces, [&](index_t task, int) {
+      if (task < in) {
+        for (index_t i = 0; i < count; ++i)
+          stages.weights_in(slots[i], task * windowed::panel, windowed::panel_width(3 * c, task), to);
+      } else if (task < in + out) {
+        for (index_t i = 0; i < count; ++i)
+          stages.weights_out(slots[i], (task - in) * windowed::panel, windowed::panel_width(c, task - in),
+                             to);
+      } else {
+        index_t const piece = task - in - out, from = piece % pieces * rows;
+        slot_type& slot = slots[piece / pieces];
+        index_t const end = from + rows < slot.window.rows ? from + rows : slot.window.rows;
+        T* mine = norm_sums + piece * 2 * c;
+        if (from < end)
+          stages.inputs(slot, from, end, {to.norm_w ? mine : nullptr, to.norm_b ? mine + c : nullptr});
+      }
+    });
+    if (to.norm_w) windowed::add_columns(count * pieces, c, norm_sums, 2 * c, to.norm_w);
+    if (to.norm_b) windowed::add_columns(count * pieces, c, norm_sums + c, 2 * c, to.norm_b);
+  }
+};
+
+}  // namespace insula

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stages that window attention and its gradient share: where tokens live, the expanded bias, norm and head packing.
+#pragma once
+
+#include "insula/device/cpu.hpp"
+#include "insula/kernels/cpu/block.hpp"
+#include "insula/kernels/cpu/exp.hpp"
+#include "insula/op/window.hpp"
+
+namespace insula::windowed {
+
+/// Query rows and key registers of a score tile: accumulators and one row of keys fit the register file.
+inline constexpr int tile_queries = simd::register_count == 32 ? 12 : 6;
+inline constexpr int tile_registers = 2;
+template <scalar T>
+inline constexpr index_t tile_keys = tile_registers* simd::width<T>;
+
+constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
+
+/// Sizes of one call. Keys are padded to whole tiles; head rows to whole registers.
+template <scalar T>
+struct sizes {
+  op::window_geometry g;
+  extent used, shift, count;
+  index_t tokens, keys, channels, heads, width, row, windows;
+
+  explicit sizes(op::window_geometry const& geometry)
+      : g(geometry),
+        used(g.used_window()),
+        shift(g.used_shift()),
+        count(g.windows()),
+        tokens(used.size()),
+        keys(round_up(tokens, tile_keys<T>)),
+        channels(g.channels),
+        heads(g.heads),
+        width(channels / heads),
+        row(round_up(width, simd::width<T>)),
+        windows(g.batch * count.size()) {
+    constexpr index_t conflict = 2048;  // bytes: rows at this distance would share a few sets of the L1 cache
+    if (keys * index_t(sizeof(T)) % conflict == 0) keys += tile_keys<T>;
+  }
+  index_t padded_rows() const { return round_up(tokens, tile_queries); }
+};
+
+/// One window. Rows are its real tokens in order; padding tokens are keys only: their queries would be cropped.
+struct window_rows {
+  index_t rows = 0;
+  bool mixed = false;     // tokens of several shift regions: the mask matters
+  std::int32_t* token;    // (rows) number of the token within the window
+  index_t* at;            // (rows) its row in x
+  std::int32_t* padding;  // (tokens - rows) numbers of the padding tokens
+  std::uint8_t* region;   // (tokens) below 8: one bit per axis, set beyond the seam of the roll
+
+  window_rows(scratch& memory, index_t tokens)
+      : token(memory.take<std::int32_t>(tokens)),
+        at(memory.take<index_t>(tokens)),
+        padding(memory.take<std::int32_t>(tokens)),
+        region(memory.take<std::uint8_t>(tokens)) {}
+
+  /// Within one window the regions of an axis differ only across the seam, so one bit per axis tells labels apart.
+  template <scalar T>
+  void locate(sizes<T> const& s, index_t window) {
+    index_t const place = window % s.count.size(), sample = window / s.count.size();
+    extent const corner{place / (s.count.h * s.count.w) * s.used.d, place / s.count.w % s.count.h * s.used.h,
+                        place % s.count.w * s.used.w};
+    std::int32_t t = 0;
+    index_t pads = 0;
+    rows = 0, mixed = false;
+    for (index_t d = 0; d < s.used.d; ++d)
+      for (index_t h = 0; h < s.used.h; ++h)
+        for (index_t w = 0; w < s.used.w; ++w, ++t) {
+          index_t const local[3] = {d, h, w};
+          extent source;
+          bool inside = true;
+          int bits = 0;
+          for (int i = 0; i < 3; ++i) {
+            index_t const padded = s.count[i] * s.used[i], p = corner[i] + local[i];
+            bool const beyond = p + s.shift[i] >= padded;
+            source[i] = p + s.shift[i] - (beyond ? padded : 0);
+            inside = inside && source[i] < s.g.grid[i];
+            bits = 2 * bits + beyond;
+          }
+          region[t] = std::uint8_t(bits);
+          mixed = mixed || region[t] != region[0];
+          if (inside) {
+            token[rows] = t;
+            at[rows++] = ((sample * s.g.grid.d + source.d) * s.g.grid.h + source.h) * s.g.grid.w + source.w;
+          } else {
+            padding[pads++] = t;
+          }
+        }
+  }
+};
+
+/// Columns of a weight matrix that one task multiplies, when a window alone is too much for one worker.
+inline constexpr index_t panel = 96;
+constexpr index_t panels(index_t columns) { return (columns + panel - 1) / panel; }
+constexpr index_t panel_width(index_t columns, index_t p) {
+  return columns - p * panel < panel ? columns - p * panel : panel;
+}
+
+/// Scores are kept in base 2: one multiplication less per exponential.
+template <scalar T>
+inline constexpr T log2e = T(1.4426950408889634074);
+template <scalar T>
+inline constexpr T ln2 = T(0.69314718055994530942);
+template <scalar T>
+inline constexpr T masked_score = T(-100) * log2e<T>;
+template <scalar T>
+inline constexpr T no_key = T(-1e30);
+
+/// Places along the relative-position table: row(i, j) = code(i) - code(j) + centre, and 2 centre is the last row.
+struct table_codes {
+  extent window;
+  constexpr index_t code(index_t t) const {
+    index_t const d = t / (window.h * window.w), h = t / window.w % window.h, w = t % window.w;
+    return (d * (2 * window.h - 1) + h) * (2 * window.w - 1) + w;
+  }
+  constexpr index_t centre() const {
+    return ((window.d - 1) * (2 * window.h - 1) + window.h - 1) * (2 * window.w - 1) + window.w - 1;
+  }
+};
+
+/// out (heads, tokens, keys) = log2(e) table[relative_position(i, j)][head]; padding keys get a score that is never
+/// chosen. The table is reversed first, so that keys along a window row are contiguous in it.
+template <scalar T>
+void expand_table(context<cpu>& cx, sizes<T> const& s, T const* table, T* out) {
+  table_codes const codes{s.g.window};
+  index_t const entries = s.g.table_rows(), run = s.g.window.w;
+  cx.pool.run(s.heads, [&](index_t h, int worker) {
+    scratch memory(cx, worker);
+    T* reversed = memory.take<T>(entries);
+    for (index_t r = 0; r < entries; ++r)
+      reversed[r] = table ? log2e<T> * table[(entries - 1 - r) * s.heads + h] : T(0);
+    for (index_t i = 0; i < s.tokens; ++i) {
+      T* to = out + (h * s.tokens + i) * s.keys;
+      T const* from = reversed + codes.centre() - codes.code(i);
+      for (index_t j = 0; j < s.tokens; j += run) {
+        T const* piece = from + codes.code(j);
+        index_t const length = s.tokens - j < run ? s.tokens - j : run;
+        index_t e = 0;
+        for (; e + simd::width<T> <= length; e += simd::width<T>)
+          simd::store(to + j + e, simd::load(piece + e));
+        simd::store(to + j + e, simd::load(piece + e, int(length - e)), int(length - e));
+      }
+      for (index_t j = s.tokens; j < s.keys; ++j) to[j] = no_key<T>;
+    }
+  });
+}
+
+/// Vector loop over [0, n): body(offset, count) with count == width except for the last.
+template <scalar T, class F>
+INSULA_INLINE void for_packs(index_t n, F body) {
+  constexpr int w = simd::width<T>;
+  index_t i = 0;
+  for (; i + w <= n; i += w) body(i, std::integral_constant<int, w>{});
+  if (i < n) body(i, int(n - i));
+}
+template <scalar T>
+INSULA_INLINE simd::pack<T> load(T const* p, std::integral_constant<int, simd::width<T>>) {
+  return simd::load(p);
+}
+template <scalar T>
+INSULA_INLINE simd::pack<T> load(T const* p, int n) {
+  return simd::load(p, n);
+}
+template <scalar T>
+INSULA_INLINE void store(T* p, simd::pack<T> v, std::integral_constant<int, simd::width<T>>) {
+  simd::store(p, v);
+}
+template <scalar T>
+INSULA_INLINE void store(T* p, simd::pack<T> v, int n) {
+  simd::store(p, v, n);
+}
+
+/// Mean and 1 / sqrt(variance + eps) of one token, in two passes over its channels.
+template <scalar T>
+struct moments {
+  T mean, scale;
+
+  moments(T const* x, index_t channels, double eps) {
+    auto s = simd::zero<T>();
+    for_packs<T>(channels, [&](index_t c, auto n) { s += load<T>(x + c, n); });
+    mean = simd::sum<T>(s) / T(channels);
+    auto const m = simd::broadcast(mean);
+    auto v = simd::zero<T>();
+    index_t c = 0;
+    for (; c + simd::width<T> <= channels; c += simd::width<T>) {
+      auto const u = simd::load(x + c) - m;
+      v = simd::fma(u, u, v);
+    }
+    T rest = 0;
+    for (; c < channels; ++c) rest += (x[c] - mean) * (x[c] - mean);
+    scale = 1 / std::sqrt((simd::sum<T>(v) + rest) / T(channels) + T(eps));
+  }
+};
+
+/// normed (rows, channels) = norm of the window's tokens.
+template <scalar T>
+void normalise(window_rows const& window, index_t from, index_t to, index_t channels, double eps, T const* x,
+               T const* weight, T const* bias, T* normed) {
+  for (index_t r = from; r < to; ++r) {
+    T const* row = x + window.at[r] * channels;
+    T* out = normed + r * channels;
+    moments<T> const of(row, channels, eps);
+    auto const mean = simd::broadcast(of.mean), scale = simd::broadcast(of.scale);
+    for_packs<T>(channels, [&](index_t c, auto n) {
+      auto const w = weight ? load<T>(weight + c, n) : simd::broadcast(T(1));
+      auto const b = bias ? load<T>(bias + c, n) : simd::zero<T>();
+      store<T>(out + c, simd::fma((load<T>(row + c, n) - mean) * scale, w, b), n);
+    });
+  }
+}
+
+/// One head of one window, packed: rows are contiguous and padded with zeros, keys and values in token order with
+/// padding tokens holding the bias.
+template <scalar T>
+struct head_values {
+  T *q, *k, *v;  // (padded rows, width) times log2(e) / sqrt(width); (tokens, row); (tokens, row)
+  T* k_columns;  // (width, keys) transpose of k
+  T* mask;       // (8, keys) what a query of each region adds to its scores
+
+  head_values(scratch& memory, sizes<T> const& s)
+      : q(memory.take<T>(s.padded_rows() * s.row)),
+        k(memory.take<T>(s.tokens * s.row)),
+        v(memory.take<T>(s.tokens * s.row)),
+        k_columns(memory.take<T>(s.width * s.keys)),
+        mask(memory.take<T>(8 * s.keys)) {}
+
+  /// qkv (rows, 3 channels) has no bias yet.
+  void pack(sizes<T> const& s, window_rows const& window, T const* qkv, T const* bias, index_t head) {
+    index_t const c = s.channels, offset = head * s.width;
+    auto const query_scale = simd::broadcast(T(double(log2e<double>) / std::sqrt(double(s.width))));
+    auto const copy = [&](T const* from, T const* b, auto factor, T* to) {
+      index_t i = 0;
+      for_packs<T>(s.width, [&](index_t e, auto n) {
+        auto u = from ? load<T>(from + e, n) : simd::zero<T>();
+        if (b) u += load<T>(b + e, n);
+        simd::store(to + e, factor(u)), i = e + simd::width<T>;
+      });
+    };
+    auto const plain = [](auto u) { return u; };
+    auto const scaled = [&](auto u) { return u * query_scale; };
+    auto const part = [&](index_t p) { return bias ? bias + p * c + offset : nullptr; };
+    for (index_t r = 0; r < window.rows; ++r) {
+      T const* from = qkv + r * 3 * c + offset;
+      copy(from, part(0), scaled, q + r * s.row);
+      copy(from + c, part(1), plain, k + window.token[r] * s.row);
+      copy(from + 2 * c, part(2), plain, v + window.token[r] * s.row);
+    }
+    for (index_t r = window.rows; r < round_up(window.rows, tile_queries); ++r)
+      for (index_t e = 0; e < s.row; ++e) q[r * s.row + e] = 0;
+    for (index_t p = 0; p < s.tokens - window.rows; ++p) {
+      copy(nullptr, part(1), plain, k + window.padding[p] * s.row);
+      copy(nullptr, part(2), plain, v + window.padding[p] * s.row);
+    }
+    columns(s, k, k_columns);
+    if (window.mixed) region_scores(s, window);
+  }
+
+  /// out (width, keys) = transpose of values (tokens, row), zero beyond the tokens.
+  static void columns(sizes<T> const& s, T const* values, T* out) {
+    simd::transpose(s.tokens, s.width, values, s.row, out, s.keys);
+    for (index_t e = 0; e < s.width; ++e)
+      for (index_t j = s.tokens; j < s.keys; ++j) out[e * s.keys + j] = 0;
+  }
+
+ private:
+  void region_scores(sizes<T> const& s, window_rows const& window) {
+    for (int region = 0; region < 8; ++region)
+      for (index_t j = 0; j < s.keys; ++j)
+        mask[region * s.keys + j] = j < s.tokens && window.region[j] != region ? masked_score<T> : T(0);
+  }
+};
+
+/// A block of tile_queries rows of one head: where their biases and masks are. Rows beyond the last repeat row 0.
+template <scalar T>
+struct query_block {
+  T const *bias[tile_queries], *mask[tile_queries];
+
+  query_block(sizes<T> const& s, window_rows const& window, T const* head_bias, T const* masks,
+              index_t first) {
+    for (index_t r = 0; r < tile_queries; ++r) {
+      index_t const token = window.token[first + r < window.rows ? first + r : 0];
+      bias[r] = head_bias + token * s.keys;
+      mask[r] = masks + window.region[token] * s.keys;
+    }
+  }
+};
+
+/// sum[r][v] = bias (+ mask) + q k^T for one tile of queries and the keys from j on.
+template <scalar T, bool Masked>
+INSULA_INLINE void score_tile(sizes<T> const& s, query_block<T> const& block, T const* q, T const* k_columns,
+                              index_t j, simd::pack<T> (&sum)[tile_queries][tile_registers]) {
+  constexpr int w = simd::width<T>;
+#pragma GCC unroll 16
+  for (int r = 0; r < tile_queries; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < tile_registers; ++v) {
+      sum[r][v] = simd::load(block.bias[r] + j + v * w);
+      if constexpr (Masked) sum[r][v] += simd::load(block.mask[r] + j + v * w);
+    }
+  for (index_t e = 0; e < s.width; ++e) {
+    simd::pack<T> key[tile_registers];
+#pragma GCC unroll 4
+    for (int v = 0; v < tile_registers; ++v) key[v] = simd::load(k_columns + e * s.keys + j + v * w);
+#pragma GCC unroll 16
+    for (int r = 0; r < tile_queries; ++r) {
+      auto const x = simd::broadcast(q[r * s.row + e]);
+#pragma GCC unroll 4
+      for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::fma(x, key[v], sum[r][v]);
+    }
+  }
+}
+
+}  // namespace insula::windowed
