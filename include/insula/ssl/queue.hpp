@@ -8,6 +8,7 @@
 #include "insula/base/random.hpp"
 #include "insula/base/scalar.hpp"
 #include "insula/device/buffer.hpp"
+#include "insula/loss/info_nce.hpp"
 
 namespace insula {
 
@@ -45,6 +46,9 @@ class queue {
     }
     next_ = (next_ + count) % Length;
   }
+
+  /// What the loss reads.
+  negatives<T, Length, Width, B> view() const { return {keys_.data(), patients_.data()}; }
 
   T* keys() { return keys_.data(); }
   T const* keys() const { return keys_.data(); }

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Schedules: values as functions of the optimiser step.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "insula/base/config.hpp"
+
+namespace insula {
+
+/// Linear warm-up, then a cosine to the minimum. UMBRA's pre-training rule: W = int(warm_up * total) steps,
+///   t < W:  peak (start + (1 - start) t / W),  t >= W:  minimum + (peak - minimum)(1 + cos(pi (t - W)/(total - W))) / 2.
+struct warmup_cosine {
+  double peak = 1e-4, minimum = 1e-5, warm_up = 0.02, start = 1e-6;
+  index_t total = 200000;
+
+  double at(index_t t) const {
+    index_t const w = index_t(warm_up * double(total));
+    if (t < w) return peak * (start + (1 - start) * double(t) / double(w));
+    double const x = total > w ? double(t - w) / double(total - w) : 1;
+    return minimum + (peak - minimum) * (1 + std::cos(std::numbers::pi * x)) / 2;
+  }
+};
+
+/// v0 up to step int(a total), v1 from step int(b total) on, linear between.
+struct ramp {
+  double a, b, v0, v1;
+  index_t total;
+
+  double at(index_t t) const {
+    index_t const s = index_t(a * double(total)), e = index_t(b * double(total));
+    if (t <= s) return v0;
+    if (t >= e) return v1;
+    return v0 + (v1 - v0) * double(t - s) / double(e - s);
+  }
+};
+
+/// Zero until `delay`, linear warm-up over `warm_up` steps, cosine to the minimum at `total`: one group of UMBRA's
+/// fine-tuning (encoder delayed, the rest not).
+///   x = t - delay;  x < warm_up: base (x + 1) / warm_up;
+///   else minimum + (base - minimum)/2 (1 + cos(pi clamp((x - warm_up)/(total - delay - warm_up), 0, 1))).
+struct delayed_cosine {
+  double base, minimum;
+  index_t delay, warm_up, total;
+
+  double at(index_t t) const {
+    if (t < delay) return 0;
+    index_t const x = t - delay;
+    if (x < warm_up) return base * double(x + 1) / double(warm_up);
+    double const f = double(x - warm_up) / double(std::max<index_t>(total - delay - warm_up, 1));
+    return minimum + (base - minimum) / 2 * (1 + std::cos(std::numbers::pi * std::clamp(f, 0.0, 1.0)));
+  }
+};
+
+}  // namespace insula
