@@ -37,10 +37,10 @@ inline float fast_exp2(float x) {
   return p * std::bit_cast<float>((std::int32_t(k) + 127) << 23);
 }
 
-/// x^g for x >= 0; 0 for x = 0.
+/// x^g for x >= 1e-30, falling to 0 at x = 0; x must not be negative.
 inline float fast_power(float x, float g) {
-  float const y = fast_exp2(g * fast_log2(x > 1e-37f ? x : 1e-37f));
-  return x > 0.0f ? y : 0.0f;
+  float const whole = x * 1e37f, part = whole < 1.0f ? whole : 1.0f;  // a factor where a branch would not vectorise
+  return fast_exp2(g * fast_log2(x + 1e-37f)) * part;
 }
 
 /// Four blocks of `lanes` standard normals: a pure function of (key, block), Philox and Box-Muller. At most 5.8.

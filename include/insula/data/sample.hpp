@@ -31,36 +31,7 @@ class sampler {
   }
 
   /// Trilinear values at `lanes` positions q[axis][lane] (voxel indices); positions outside are clamped.
-  void edge(float const (&q)[3][lanes], float* y) const {
-    int base[lanes] = {};
-    float t[3][lanes];
-    for (int a = 0; a < 3; ++a) {
-      float const top = float(n_[a] - 1);
-      int const last = last_[a], stride = stride_[a];
-      for (int l = 0; l < lanes; ++l) {
-        float p = q[a][l] > 0.0f ? q[a][l] : 0.0f;
-        p = p < top ? p : top;
-        int i = int(p);
-        i = i < last ? i : last;  // the last voxel is reached with weight 1, so every position has 8 readable corners
-        t[a][l] = p - float(i);
-        base[l] += i * stride;
-      }
-    }
-    int const sd = step_[0], sh = step_[1], sw = step_[2];
-    float v[8][lanes];
-    for (int l = 0; l < lanes; ++l) {
-      float const* const p = x_ + base[l];
-      v[0][l] = p[0], v[1][l] = p[sw], v[2][l] = p[sh], v[3][l] = p[sh + sw];
-      v[4][l] = p[sd], v[5][l] = p[sd + sw], v[6][l] = p[sd + sh], v[7][l] = p[sd + sh + sw];
-    }
-    for (int l = 0; l < lanes; ++l) {
-      float const td = t[0][l], th = t[1][l], tw = t[2][l];
-      float const a = v[0][l] - tw * v[0][l] + tw * v[1][l], b = v[2][l] - tw * v[2][l] + tw * v[3][l];
-      float const c = v[4][l] - tw * v[4][l] + tw * v[5][l], d = v[6][l] - tw * v[6][l] + tw * v[7][l];
-      float const e = a - th * a + th * b, f = c - th * c + th * d;
-      y[l] = e - td * e + td * f;  // exact for weights 0 and 1
-    }
-  }
+  void edge(float const (&q)[3][lanes], float* y) const { n_.w > 1 ? corners<1>(q, y) : corners<0>(q, y); }
 
   /// Trilinear value at one position; corners outside count as 0.
   float zero(float d, float h, float w) const {
@@ -107,6 +78,34 @@ class sampler {
   }
 
  private:
+  // NextW: 1, or 0 where the last axis has one voxel; a constant, because a variable makes the loads twice as slow.
+  template <int NextW>
+  void corners(float const (&q)[3][lanes], float* y) const {
+    int base[lanes] = {};
+    float t[3][lanes];
+    for (int a = 0; a < 3; ++a) {
+      float const top = float(n_[a] - 1);
+      int const last = last_[a], stride = stride_[a];
+      for (int l = 0; l < lanes; ++l) {
+        float p = q[a][l] > 0.0f ? q[a][l] : 0.0f;
+        p = p < top ? p : top;
+        int i = int(p);
+        i = i < last ? i : last;  // the last voxel is reached with weight 1, so every position has 8 readable corners
+        t[a][l] = p - float(i);
+        base[l] += i * stride;
+      }
+    }
+    int const sd = step_[0], sh = step_[1];
+    for (int l = 0; l < lanes; ++l) {  // bound by its eight loads: neither gathers nor wider blends are faster
+      float const *const p = x_ + base[l], *const r = p + sd;
+      float const td = t[0][l], th = t[1][l], tw = t[2][l];
+      float const a = p[0] - td * p[0] + td * r[0], b = p[NextW] - td * p[NextW] + td * r[NextW];
+      float const c = p[sh] - td * p[sh] + td * r[sh], d = p[sh + NextW] - td * p[sh + NextW] + td * r[sh + NextW];
+      float const e = a - th * a + th * c, f = b - th * b + th * d;
+      y[l] = e - tw * e + tw * f;  // a - t a + t b: exact for weights 0 and 1
+    }
+  }
+
   float const* x_;
   extent n_;
   int stride_[3];  // between neighbours along an axis
