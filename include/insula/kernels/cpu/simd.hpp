@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "insula/base/config.hpp"
 #include "insula/base/scalar.hpp"
@@ -134,32 +135,45 @@ INSULA_INLINE P min(P a, P b) {
 }
 template <scalar T>
 INSULA_INLINE pack<T> sqrt(pack<T> a) {
-#if defined(INSULA_AVX512)
+#if defined( \
+    INSULA_AVX512)  // the zero-masking form: g++ 12 warns about the operand the plain form leaves undefined
   if constexpr (sizeof(T) == 4)
-    return (pack<T>)_mm512_sqrt_ps((__m512)a);
+    return (pack<T>)_mm512_maskz_sqrt_ps(__mmask16(-1), (__m512)a);
   else
-    return (pack<T>)_mm512_sqrt_pd((__m512d)a);
+    return (pack<T>)_mm512_maskz_sqrt_pd(__mmask8(-1), (__m512d)a);
+#elif defined(INSULA_AVX2)
+  if constexpr (sizeof(T) == 4)
+    return (pack<T>)_mm256_sqrt_ps((__m256)a);
+  else
+    return (pack<T>)_mm256_sqrt_pd((__m256d)a);
 #else
   for (int i = 0; i < width<T>; ++i) a[i] = std::sqrt(a[i]);
   return a;
 #endif
 }
-/// Sum and largest of the elements, in a fixed order.
+namespace detail {
+/// Element i becomes element (i + Half) mod width.
+template <int Half, scalar T, int... Lane>
+INSULA_INLINE pack<T> rotate(pack<T> a, std::integer_sequence<int, Lane...>) {
+  return __builtin_shufflevector(a, a, ((Lane + Half) % width<T>)...);
+}
+template <int Half, scalar T, class F>
+INSULA_INLINE pack<T> fold(pack<T> a, F f) {
+  if constexpr (Half > 0)
+    return fold<Half / 2, T>(f(a, rotate<Half, T>(a, std::make_integer_sequence<int, width<T>>{})), f);
+  else
+    return a;
+}
+}  // namespace detail
+
+/// Sum and largest of the elements, in a fixed order: halves are folded onto each other.
 template <scalar T>
 INSULA_INLINE T sum(pack<T> a) {
-  T part[width<T>];
-  std::memcpy(part, &a, sizeof a);
-  for (int half = width<T> / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) part[i] += part[i + half];
-  return part[0];
+  return detail::fold<width<T> / 2, T>(a, [](pack<T> x, pack<T> y) { return x + y; })[0];
 }
 template <scalar T>
 INSULA_INLINE T largest(pack<T> a) {
-  T part[width<T>];
-  std::memcpy(part, &a, sizeof a);
-  for (int half = width<T> / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) part[i] = part[i] > part[i + half] ? part[i] : part[i + half];
-  return part[0];
+  return detail::fold<width<T> / 2, T>(a, [](pack<T> x, pack<T> y) { return max(x, y); })[0];
 }
 
 }  // namespace insula::simd

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+// CPU kernels of layer_norm, group_norm and their gradients.
+#pragma once
+
+#include <cmath>
+
+#include "insula/kernels/cpu/activation.hpp"
+#include "insula/kernels/cpu/norm_row.hpp"
+#include "insula/kernels/cpu/product.hpp"
+#include "insula/op/norm.hpp"
+
+namespace insula {
+
+template <scalar T>
+struct kernel<op::layer_norm, cpu, T> {
+  static void run(context<cpu>& cx, typename op::layer_norm::args<T> const& a) {
+    run_chunks(cx, a.rows, chunk_rows(a.width), [&](index_t begin, index_t end, index_t, int) {
+      for (index_t r = begin; r < end; ++r) {
+        auto const stats = simd::statistics_of_row(a.width, a.x + r * a.width, a.eps);
+        simd::normalise_row(a.width, a.x + r * a.width, stats, a.w, a.b, a.y + r * a.width);
+        if (a.stats) a.stats[2 * r] = stats.mean + stats.shift, a.stats[2 * r + 1] = stats.rstd;
+      }
+    });
+  }
+};
+
+/// Sums of gw and gb are kept per chunk of rows and added in order.
+template <scalar T>
+struct kernel<op::layer_norm_grad, cpu, T> {
+  static void run(context<cpu>& cx, typename op::layer_norm_grad::args<T> const& a) {
+    index_t const share = chunk_count(a.rows, 64), fit = chunk_rows(a.width);
+    index_t const each = share > fit ? share : fit, chunks = chunk_count(a.rows, each);
+    scratch s(cx);
+    T* const partial = a.gw || a.gb ? s.take<T>(chunks * 2 * a.width) : nullptr;
+    run_chunks(cx, a.rows, each, [&](index_t begin, index_t end, index_t chunk, int) {
+      T* const gw = partial ? partial + chunk * 2 * a.width : nullptr;
+      T* const gb = gw ? gw + a.width : nullptr;
+      if (gw) simd::clear(2 * a.width, gw);
+      for (index_t r = begin; r < end; ++r) {
+        simd::row_statistics<T> const stats{a.stats[2 * r], T(0), a.stats[2 * r + 1]};
+        index_t const at = r * a.width;
+        simd::normalise_row_grad<T>(a.width, a.x + at, stats, a.w, a.gy + at, nullptr, a.adds,
+                                    a.gx ? a.gx + at : nullptr, gw, gb);
+      }
+    });
+    if (a.gw) detail::add_partials(cx, a.width, chunks, 2 * a.width, partial, a.gw);
+    if (a.gb) detail::add_partials(cx, a.width, chunks, 2 * a.width, partial + a.width, a.gb);
+  }
+};
+
+namespace detail {
+
+/// How group_norm cuts its work: chunks of positions of one sample.
+struct group_chunks {
+  index_t positions, each, per_sample;
+  group_chunks(index_t p, index_t channels)
+      : positions(p), each(chunk_rows(channels)), per_sample(chunk_count(p, each)) {}
+
+  /// Calls f(sample, first position, end position, chunk) in parallel.
+  template <class F>
+  void run(context<cpu>& cx, index_t batch, F const& f) const {
+    cx.pool.run(batch * per_sample, [&](index_t task, int) {
+      index_t const begin = task % per_sample * each;
+      f(task / per_sample, begin, begin + each < positions ? begin + each : positions, task);
+    });
+  }
+};
+
+/// Mean and sum of squared deviations of `count` numbers.
+struct moments {
+  double count = 0, mean = 0, squares = 0;
+  /// Chan, Golub and LeVeque 1983: moments of two sets together.
+  void merge(moments o) {
+    if (o.count == 0) return;
+    double const total = count + o.count, difference = o.mean - mean;
+    mean += difference * o.count / total;
+    squares += o.squares + difference * difference * count * o.count / total;
+    count = total;
+  }
+};
+
+/// Moments of each channel over `rows` positions: out[c] mean, out[channels + c] squares. Two passes over cached data.
+template <scalar T>
+void channel_moments(index_t rows, index_t channels, T const* x, double* out) {
+  simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+    simd::pack<T> sum{}, first{}, second{};
+    for (index_t r = 0; r < rows; ++r) sum += simd::load(x + r * channels + c, lanes);
+    simd::pack<T> const mean = sum / simd::broadcast(T(rows));
+    for (index_t r = 0; r < rows; ++r) {
+      auto const d = simd::load(x + r * channels + c, lanes) - mean;
+      first += d;
+      second = simd::fma(d, d, second);
+    }
+    index_t const end = channels - c < simd::width<T> ? channels - c : simd::width<T>;
+    for (int i = 0; i < end; ++i) {
+      double const shift = double(first[i]) / double(rows);
+      out[c + i] = double(mean[i]) + shift;
+      out[channels + c + i] = double(second[i]) - shift * shift * double(rows);
+    }
+  });
+}
+
+}  // namespace detail
+
+/// Moments per chunk and channel, merged in order; then one pass that normalises, adds and activates.
+template <scalar T>
+struct kernel<op::group_norm, cpu, T> {
+  static void run(context<cpu>& cx, typename op::group_norm::args<T> const& a) {
+    detail::group_chunks const chunks(a.positions, a.channels);
+    index_t const channels = a.channels, per_group = a.channels / a.groups;
+    scratch s(cx);
+    double* const partial = s.take<double>(a.batch * chunks.per_sample * 2 * channels);
+    T* const affine = s.take<T>(a.batch * 3 * channels);  // mean, factor, offset of each channel
+    chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t chunk) {
+      detail::channel_moments(end - begin, channels, a.x + (n * a.positions + begin) * channels,
+                              partial + chunk * 2 * channels);
+    });
+
+    cx.pool.run(a.batch * a.groups, [&](index_t task, int) {
+      index_t const n = task / a.groups, first = task % a.groups * per_group;
+      detail::moments all;
+      for (index_t k = 0; k < chunks.per_sample; ++k) {
+        double const* const from = partial + (n * chunks.per_sample + k) * 2 * channels;
+        index_t const left = a.positions - k * chunks.each;
+        double const rows = double(left < chunks.each ? left : chunks.each);
+        for (index_t c = first; c < first + per_group; ++c) all.merge({rows, from[c], from[channels + c]});
+      }
+      double const rstd = 1 / std::sqrt(all.squares / all.count + a.eps);
+      T const mean = T(all.mean);
+      a.stats[2 * task] = mean, a.stats[2 * task + 1] = T(rstd);
+      for (index_t c = first; c < first + per_group; ++c) {
+        double const factor = rstd * (a.w ? double(a.w[c]) : 1.0);
+        T* const to = affine + n * 3 * channels + c;
+        to[0] = mean, to[channels] = T(factor);  // the offset makes up for the rounding of the mean
+        to[2 * channels] = T((a.b ? double(a.b[c]) : 0.0) - (all.mean - double(mean)) * factor);
+      }
+    });
+
+    simd::with_activation(a.act, [&](auto act) {
+      chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t) {
+        T const* const mean = affine + n * 3 * channels;
+        T const *const factor = mean + channels, *const offset = factor + channels;
+        for (index_t p = begin; p < end; ++p) {
+          index_t const at = (n * a.positions + p) * channels;
+          T const *const x = a.x + at, *const skip = a.skip ? a.skip + at : nullptr;
+          T* const y = a.y + at;
+          simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+            auto u = simd::fma(simd::load(x + c, lanes) - simd::load(mean + c, lanes),
+                               simd::load(factor + c, lanes), simd::load(offset + c, lanes));
+            if (skip) u += simd::load(skip + c, lanes);
+            simd::store(y + c, simd::activated<decltype(act)::value, T>(u), lanes);
+          });
+        }
+      });
+    });
+  }
+};
+
+/// Two passes: sums per chunk and channel, added in order; then gx and gskip. Both recompute the activation's input.
+template <scalar T>
+struct kernel<op::group_norm_grad, cpu, T> {
+  using args = typename op::group_norm_grad::args<T>;
+
+  static void run(context<cpu>& cx, args const& a) {
+    simd::with_activation(a.act, [&](auto act) { run_with<decltype(act)::value>(cx, a); });
+  }
+
+ private:
+  template <activation Act>
+  static void run_with(context<cpu>& cx, args const& a) {
+    detail::group_chunks const chunks(a.positions, a.channels);
+    index_t const channels = a.channels;
+    scratch s(cx);
+    T* const affine = s.take<T>(a.batch * constants * channels);
+    set_affine(a, affine);
+    if (a.gx || a.gw || a.gb) {
+      T* const partial = s.take<T>(a.batch * chunks.per_sample * 2 * channels);
+      double* const sums = s.take<double>(a.batch * 2 * channels);
+      chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t chunk) {
+        add_sums<Act>(a, affine + n * constants * channels, n, begin, end, partial + chunk * 2 * channels);
+      });
+      run_chunks(cx, a.batch * 2 * channels, 256, [&](index_t begin, index_t end, index_t, int) {
+        for (index_t i = begin; i < end; ++i) {
+          T const* const from = partial + i / (2 * channels) * chunks.per_sample * 2 * channels;
+          double total = 0;
+          for (index_t k = 0; k < chunks.per_sample; ++k)
+            total += double(from[k * 2 * channels + i % (2 * channels)]);
+          sums[i] = total;
+        }
+      });
+      add_weights(a, sums);
+      if (a.gx) set_projection(a, sums, affine);
+    }
+    if (a.gx || a.gskip)
+      chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t) {
+        write_gradients<Act>(a, affine + n * constants * channels, n, begin, end);
+      });
+  }
+
+  static constexpr index_t constants =
+      5;  // per channel: mean, factor, offset; constant and slope of the projection
+
+  static void set_affine(args const& a, T* affine) {
+    index_t const per_group = a.channels / a.groups;
+    for (index_t n = 0; n < a.batch; ++n)
+      for (index_t c = 0; c < a.channels; ++c) {
+        T const* const stats = a.stats + 2 * (n * a.groups + c / per_group);
+        T* const to = affine + n * constants * a.channels + c;
+        to[0] = stats[0];
+        to[a.channels] = stats[1] * (a.w ? a.w[c] : T(1));
+        to[2 * a.channels] = a.b ? a.b[c] : T(0);
+      }
+  }
+
+  /// Sum of gu, and of gu (x - mean), of each channel over positions [begin, end): gu is the gradient at the
+  /// activation's input.
+  template <activation Act>
+  static void add_sums(args const& a, T const* mean, index_t n, index_t begin, index_t end, T* sums) {
+    index_t const channels = a.channels;
+    T const *const factor = mean + channels, *const offset = factor + channels;
+    simd::clear(2 * channels, sums);
+    for (index_t p = begin; p < end; ++p) {
+      index_t const at = (n * a.positions + p) * channels;
+      T const *const x = a.x + at, *const gy = a.gy + at, *const skip = a.skip ? a.skip + at : nullptr;
+      simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+        auto const d = simd::load(x + c, lanes) - simd::load(mean + c, lanes);
+        auto gu = simd::load(gy + c, lanes);
+        if constexpr (Act != activation::none) {
+          auto u = simd::fma(d, simd::load(factor + c, lanes), simd::load(offset + c, lanes));
+          if (skip) u += simd::load(skip + c, lanes);
+          gu *= simd::activation_slope<Act, T>(u);
+        }
+        simd::store(sums + c, simd::load(sums + c, lanes) + gu, lanes);
+        simd::store(sums + channels + c, simd::fma(gu, d, simd::load(sums + channels + c, lanes)), lanes);
+      });
+    }
+  }
+
+  static void add_weights(args const& a, double const* sums) {
+    index_t const per_group = a.channels / a.groups;
+    for (index_t c = 0; c < a.channels; ++c) {
+      double gw = 0, gb = 0;
+      for (index_t n = 0; n < a.batch; ++n) {
+        double const* const from = sums + n * 2 * a.channels + c;
+        gb += from[0];
+        gw += from[a.channels] * double(a.stats[2 * (n * a.groups + c / per_group) + 1]);
+      }
+      if (a.gw) a.gw[c] += T(gw);
+      if (a.gb) a.gb[c] += T(gb);
+    }
+  }
+
+  /// gx = gu factor - constant - (x - mean) slope
+  static void set_projection(args const& a, double const* sums, T* affine) {
+    index_t const per_group = a.channels / a.groups;
+    double const count = double(a.positions * per_group);
+    for (index_t n = 0; n < a.batch; ++n)
+      for (index_t g = 0; g < a.groups; ++g) {
+        double const rstd = double(a.stats[2 * (n * a.groups + g) + 1]);
+        double const* const from = sums + n * 2 * a.channels;
+        double sum = 0, slope = 0;
+        for (index_t c = g * per_group; c < (g + 1) * per_group; ++c) {
+          double const w = a.w ? double(a.w[c]) : 1.0;
+          sum += w * from[c], slope += w * from[a.channels + c];
+        }
+        for (index_t c = g * per_group; c < (g + 1) * per_group; ++c) {
+          T* const to = affine + n * constants * a.channels + c;
+          to[3 * a.channels] = T(rstd * sum / count);
+          to[4 * a.channels] = T(rstd * rstd * rstd * slope / count);
+        }
+      }
+  }
+
+  template <activation Act>
+  static void write_gradients(args const& a, T const* mean, index_t n, index_t begin, index_t end) {
+    index_t const channels = a.channels;
+    T const *const factor = mean + channels, *const offset = factor + channels;
+    T const *const constant = offset + channels, *const slope = constant + channels;
+    for (index_t p = begin; p < end; ++p) {
+      index_t const at = (n * a.positions + p) * channels;
+      T const *const x = a.x + at, *const gy = a.gy + at, *const skip = a.skip ? a.skip + at : nullptr;
+      T *const gx = a.gx ? a.gx + at : nullptr, *const gskip = a.gskip ? a.gskip + at : nullptr;
+      simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+        auto const d = simd::load(x + c, lanes) - simd::load(mean + c, lanes);
+        auto gu = simd::load(gy + c, lanes);
+        if constexpr (Act != activation::none) {
+          auto u = simd::fma(d, simd::load(factor + c, lanes), simd::load(offset + c, lanes));
+          if (skip) u += simd::load(skip + c, lanes);
+          gu *= simd::activation_slope<Act, T>(u);
+        }
+        if (gskip) simd::store(gskip + c, a.skip_adds ? simd::load(gskip + c, lanes) + gu : gu, lanes);
+        if (!gx) return;
+        auto g = simd::fma(gu, simd::load(factor + c, lanes), -simd::load(constant + c, lanes));
+        g = simd::fnma(d, simd::load(slope + c, lanes), g);
+        if (a.adds) g += simd::load(gx + c, lanes);
+        simd::store(gx + c, g, lanes);
+      });
+    }
+  }
+};
+
+}  // namespace insula

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// CPU kernels of adamw, ema and scale: one pass over the ranges, in place.
+#pragma once
+
+#include <cmath>
+
+#include "insula/kernels/cpu/row.hpp"
+#include "insula/op/update.hpp"
+
+namespace insula {
+
+template <scalar T>
+struct kernel<op::adamw, cpu, T> {
+  static void run(context<cpu>& cx, typename op::adamw::args<T> const& a) {
+    using simd::broadcast;
+    double const correction1 = 1 - std::pow(a.beta1, double(a.step));
+    double const correction2 = 1 - std::pow(a.beta2, double(a.step));
+    auto const keep = broadcast(T(1 - a.lr * a.decay)), rate = broadcast(T(a.lr / correction1));
+    auto const root = broadcast(T(1 / std::sqrt(correction2))), eps = broadcast(T(a.eps));
+    auto const old1 = broadcast(T(a.beta1)), new1 = broadcast(T((1 - a.beta1) * a.grad_scale));
+    auto const old2 = broadcast(T(a.beta2)), new2 = broadcast(T(1 - a.beta2));
+    auto const grad_scale = broadcast(T(a.grad_scale));
+    run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
+      T const* const pg = a.g + begin;
+      T *const pw = a.w + begin, *const pm = a.m + begin, *const pv = a.v + begin;
+      simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
+        auto const g = simd::load(pg + i, lanes), scaled = g * grad_scale;
+        auto const m = simd::fma(old1, simd::load(pm + i, lanes), new1 * g);
+        auto const v = simd::fma(old2, simd::load(pv + i, lanes), new2 * scaled * scaled);
+        auto const step = rate * m / simd::fma(simd::sqrt<T>(v), root, eps);
+        simd::store(pw + i, simd::load(pw + i, lanes) * keep - step, lanes);
+        simd::store(pm + i, m, lanes);
+        simd::store(pv + i, v, lanes);
+      });
+    });
+  }
+};
+
+template <scalar T>
+struct kernel<op::ema, cpu, T> {
+  static void run(context<cpu>& cx, typename op::ema::args<T> const& a) {
+    auto const keep = simd::broadcast(T(a.momentum)), take = simd::broadcast(T(1 - a.momentum));
+    run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
+      T const* const x = a.x + begin;
+      T* const average = a.average + begin;
+      simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
+        auto const v = simd::fma(keep, simd::load(average + i, lanes), take * simd::load(x + i, lanes));
+        simd::store(average + i, v, lanes);
+      });
+    });
+  }
+};
+
+template <scalar T>
+struct kernel<op::scale, cpu, T> {
+  static void run(context<cpu>& cx, typename op::scale::args<T> const& a) {
+    auto const alpha = simd::broadcast(a.alpha);
+    run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
+      T* const x = a.x + begin;
+      simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
+        simd::store(x + i, simd::load(x + i, lanes) * alpha, lanes);
+      });
+    });
+  }
+};
+
+}  // namespace insula
