@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// CPU kernels of softmax and global attention: streaming over blocks of keys, scores never leave the cache.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "insula/kernels/cpu/exp.hpp"
+#include "insula/kernels/cpu/product.hpp"
+#include "insula/op/attention.hpp"
+
+namespace insula {
+
+namespace simd {
+
+/// The first `lanes` elements, the rest -infinity: the neutral element of largest.
+template <scalar T>
+INSULA_INLINE pack<T> load_least(T const* p, whole) {
+  return load(p);
+}
+template <scalar T>
+INSULA_INLINE pack<T> load_least(T const* p, int lanes) {
+  T kept[width<T>];
+  for (int i = 0; i < width<T>; ++i) kept[i] = i < lanes ? p[i] : -std::numeric_limits<T>::infinity();
+  return load(kept);
+}
+
+template <scalar T>
+INSULA_INLINE T largest_of_row(index_t n, T const* x) {
+  pack<T> top = broadcast(-std::numeric_limits<T>::infinity());
+  each_register<T>(n, [&](index_t i, auto lanes) { top = max(load_least(x + i, lanes), top); });
+  return largest<T>(top);
+}
+
+/// y = exp(factor x - top), returns the sum. y may be x.
+template <scalar T>
+INSULA_INLINE T exp_of_row(index_t n, T const* x, T factor, T top, T* y) {
+  pack<T> sum{};
+  pack<T> const f = broadcast(factor), t = broadcast(top);
+  each_register<T>(n, [&](index_t i, auto lanes) {
+    pack<T> const e = exp<T>(fma(f, load_least(x + i, lanes), -t));
+    sum += e;
+    store(y + i, e, lanes);
+  });
+  return simd::sum<T>(sum);
+}
+
+/// y = alpha x. y may be x.
+template <scalar T>
+INSULA_INLINE void scale_row(index_t n, T const* x, T alpha, T* y) {
+  pack<T> const f = broadcast(alpha);
+  each_register<T>(n, [&](index_t i, auto lanes) { store(y + i, load(x + i, lanes) * f, lanes); });
+}
+
+template <scalar T>
+INSULA_INLINE T dot_of_rows(index_t n, T const* a, T const* b) {
+  pack<T> sum{};
+  each_register<T>(n, [&](index_t i, auto lanes) { sum = fma(load(a + i, lanes), load(b + i, lanes), sum); });
+  return simd::sum<T>(sum);
+}
+
+}  // namespace simd
+
+template <scalar T>
+struct kernel<op::softmax, cpu, T> {
+  static void run(context<cpu>& cx, typename op::softmax::args<T> const& a) {
+    run_chunks(cx, a.rows, chunk_rows(a.width), [&](index_t begin, index_t end, index_t, int) {
+      for (index_t r = begin; r < end; ++r) {
+        T const* const x = a.x + r * a.width;
+        T* const y = a.y + r * a.width;
+        T const sum = simd::exp_of_row(a.width, x, T(1), simd::largest_of_row(a.width, x), y);
+        simd::scale_row(a.width, y, T(1) / sum, y);
+      }
+    });
+  }
+};
+
+template <scalar T>
+struct kernel<op::softmax_grad, cpu, T> {
+  static void run(context<cpu>& cx, typename op::softmax_grad::args<T> const& a) {
+    if (!a.gx) return;
+    run_chunks(cx, a.rows, chunk_rows(a.width), [&](index_t begin, index_t end, index_t, int) {
+      for (index_t r = begin; r < end; ++r) {
+        T const *const y = a.y + r * a.width, *const gy = a.gy + r * a.width;
+        T* const gx = a.gx + r * a.width;
+        auto const dot = simd::broadcast(simd::dot_of_rows(a.width, y, gy));
+        simd::each_register<T>(a.width, [&](index_t i, auto lanes) {
+          auto g = simd::load(y + i, lanes) * (simd::load(gy + i, lanes) - dot);
+          if (a.adds) g += simd::load(gx + i, lanes);
+          simd::store(gx + i, g, lanes);
+        });
+      }
+    });
+  }
+};
+
+namespace detail {
+
+/// One head of one sample, and how its tokens are cut: the same for the forward and the backward pass.
+template <scalar T>
+struct attention_head {
+  static constexpr index_t query_block = 96;
+  static constexpr index_t key_block = 4 * simd::panel_registers * simd::width<T>;
+
+  index_t tokens, channels, width;
+  T const *q, *k, *v;  // rows 3 channels apart
+
+  template <class Args>
+  attention_head(Args const& a, index_t task)
+      : tokens(a.tokens), channels(a.channels), width(a.channels / a.heads) {
+    index_t const n = task / a.heads, h = task % a.heads;
+    q = a.qkv + n * tokens * 3 * channels + h * width;
+    k = q + channels, v = k + channels;
+  }
+  index_t row() const { return 3 * channels; }
+  index_t key_blocks() const { return chunk_count(tokens, key_block); }
+  simd::columns<T> keys(index_t block) const {
+    index_t const left = tokens - block * key_block;
+    return {left < key_block ? left : key_block};
+  }
+  simd::columns<T> head() const { return {width}; }
+  /// Elements of a packed transpose of k or v, and of a padded row-major copy.
+  index_t transposed_size() const { return width * simd::columns<T>{tokens}.padded(); }
+  index_t copy_size() const { return tokens * head().padded(); }
+
+  /// Packs key block `block` of the transpose of `from` (k or v) as a right operand of depth `width`.
+  void pack_transposed(index_t block, T const* from, T* to) const {
+    auto const c = keys(block);
+    for (index_t p = 0; p < c.panels(); ++p)
+      simd::pack_panel_transposed(c, p, width, from + block * key_block * row(), row(),
+                                  to + c.first(p) * width);
+  }
+  /// Copies rows [begin, end) of a head's columns (rows `stride` apart) to rows padded with zeros.
+  void copy_padded(index_t begin, index_t end, T const* from, index_t stride, T* to) const {
+    index_t const padded = head().padded();
+    for (index_t r = begin; r < end; ++r) {
+      simd::copy(width, from + r * stride, to + r * padded);
+      for (index_t e = width; e < padded; ++e) to[r * padded + e] = T(0);
+    }
+  }
+};
+
+/// Groups that a head's blocks are split in, so that few heads still make enough tasks.
+constexpr index_t attention_groups(index_t heads, index_t blocks) {
+  index_t const wanted = chunk_count(least_tasks, heads);
+  return wanted < blocks ? wanted : blocks;
+}
+
+}  // namespace detail
+
+/// Tasks are heads x groups of query blocks. Each packs its head's keys once.
+template <scalar T>
+struct kernel<op::attention, cpu, T> {
+  static void run(context<cpu>& cx, typename op::attention::args<T> const& a) {
+    if (a.batch * a.heads * a.tokens == 0) return;
+    using head_type = detail::attention_head<T>;
+    index_t const heads = a.batch * a.heads, blocks = chunk_count(a.tokens, head_type::query_block);
+    detail::even_blocks const groups(blocks, chunk_count(blocks, detail::attention_groups(heads, blocks)), 1);
+    cx.pool.run(heads * groups.count, [&](index_t task, int worker) {
+      index_t const group = task % groups.count;
+      head_type const head(a, task / groups.count);
+      scratch s(cx, worker);
+      T* const keys = s.take<T>(head.transposed_size());
+      for (index_t b = 0; b < head.key_blocks(); ++b)
+        head.pack_transposed(b, head.k, keys + b * head_type::key_block * head.width);
+      T* const values = s.take<T>(head.copy_size());
+      head.copy_padded(0, a.tokens, head.v, head.row(), values);
+      for (index_t b = groups.begin(group); b < groups.end(group); ++b)
+        one_block(cx, worker, a, head, task / groups.count, b * head_type::query_block, keys, values);
+    });
+  }
+
+ private:
+  static void one_block(context<cpu>& cx, int worker, typename op::attention::args<T> const& a,
+                        detail::attention_head<T> const& head, index_t which, index_t row, T const* keys,
+                        T const* values) {
+    using head_type = detail::attention_head<T>;
+    index_t const m = a.tokens - row < head_type::query_block ? a.tokens - row : head_type::query_block;
+    index_t const width = head.width;
+    auto const c = head.head();
+    T const factor = T(1 / std::sqrt(double(width)));
+    scratch s(cx, worker);
+    T* const scores = s.take<T>(m * head_type::key_block);
+    T *const top = s.take<T>(m), *const sum = s.take<T>(m), *const out = s.take<T>(m * width);
+    for (index_t r = 0; r < m; ++r) top[r] = -std::numeric_limits<T>::infinity(), sum[r] = T(0);
+    for (index_t r = 0; r < m * width; ++r) out[r] = T(0);
+
+    for (index_t b = 0; b < head.key_blocks(); ++b) {
+      simd::columns<T> const n = head.keys(b), wide{n.padded()};
+      index_t const first = b * head_type::key_block;
+      simd::panel_product(m, wide, 0, wide.panels(), width, head.q + row * head.row(), head.row(),
+                          simd::right_operand<T>{keys + first * width, width}, 0, {}, scores, wide.n);
+      for (index_t r = 0; r < m; ++r) {  // soft-max of what was seen so far
+        T* const score = scores + r * wide.n;
+        T const most = simd::largest_of_row(n.n, score) * factor;
+        if (most > top[r]) {
+          T const shrink = std::exp(top[r] - most);
+          sum[r] *= shrink;
+          simd::scale_row(width, out + r * width, shrink, out + r * width);
+          top[r] = most;
+        }
+        sum[r] += simd::exp_of_row(n.n, score, factor, top[r], score);
+      }
+      simd::panel_product(m, c, 0, c.panels(), n.n, scores, wide.n,
+                          simd::right_operand<T>{values + first * c.padded(), n.n, c.padded()}, 0,
+                          {nullptr, true}, out, width);
+    }
+    for (index_t r = 0; r < m; ++r) {
+      index_t const at = which / a.heads * a.tokens + row + r;
+      simd::scale_row(width, out + r * width, T(1) / sum[r], a.o + at * a.channels + which % a.heads * width);
+      if (a.lse) a.lse[which * a.tokens + row + r] = top[r] + std::log(sum[r]);
+    }
+  }
+};
+
+/// Tasks are heads x groups of key blocks: gk and gv of a block belong to one task, gq is a partial sum per group,
+/// added in order.
+template <scalar T>
+struct kernel<op::attention_grad, cpu, T> {
+  using args = typename op::attention_grad::args<T>;
+  using head_type = detail::attention_head<T>;
+
+  static void run(context<cpu>& cx, args const& a) {
+    if (a.batch * a.heads * a.tokens == 0 || !a.gqkv) return;
+    index_t const heads = a.batch * a.heads, blocks = chunk_count(a.tokens, head_type::key_block);
+    index_t const width = a.channels / a.heads, size = a.tokens * width;
+    detail::even_blocks const groups(blocks, chunk_count(blocks, detail::attention_groups(heads, blocks)), 1);
+    scratch shared(cx);
+    T* const gq = shared.take<T>(heads * groups.count * size);
+    cx.pool.run(heads * groups.count, [&](index_t task, int worker) {
+      index_t const group = task % groups.count;
+      one_group(cx, worker, a, task / groups.count, groups.begin(group), groups.end(group), gq + task * size);
+    });
+    run_chunks(cx, heads * a.tokens, chunk_rows(4 * width), [&](index_t begin, index_t end, index_t, int) {
+      for (index_t i = begin; i < end; ++i) {
+        index_t const which = i / a.tokens, token = i % a.tokens;
+        T* const sum = gq + which * groups.count * size + token * width;
+        for (index_t g = 1; g < groups.count; ++g) simd::accumulate(width, sum + g * size, sum);
+        index_t const at = which / a.heads * a.tokens + token;
+        simd::assign(a.adds, width, sum, a.gqkv + at * 3 * a.channels + which % a.heads * width);
+      }
+    });
+  }
+
+ private:
+  static void one_group(context<cpu>& cx, int worker, args const& a, index_t which, index_t begin,
+                        index_t end, T* gq) {
+    head_type const head(a, which);
+    index_t const width = head.width, tokens = a.tokens, padded = head.head().padded();
+    index_t const first_row = which / a.heads * tokens, column = which % a.heads * width;
+    T const *const o = a.o + first_row * a.channels + column, *const go =
+                                                                  a.go + first_row * a.channels + column;
+    scratch s(cx, worker);
+    T *const q = s.take<T>(head.copy_size()), *const g = s.take<T>(head.copy_size());
+    head.copy_padded(0, tokens, head.q, head.row(), q);
+    head.copy_padded(0, tokens, go, a.channels, g);
+    T* const delta = s.take<T>(tokens);  // sum over keys of p gp
+    for (index_t i = 0; i < tokens; ++i)
+      delta[i] = simd::dot_of_rows(width, o + i * a.channels, go + i * a.channels);
+    T *const keys = s.take<T>(head_type::key_block * width),
+             *const values = s.take<T>(head_type::key_block * width),
+             *const rows = s.take<T>(head_type::key_block * padded),
+             *const gk = s.take<T>(head_type::key_block * width),
+             *const gv = s.take<T>(head_type::key_block * width);
+    T *const p = s.take<T>(head_type::query_block * head_type::key_block), *const gp = s.take<T>(
+                                                                               head_type::query_block *
+                                                                               head_type::key_block);
+    T const factor = T(1 / std::sqrt(double(width)));
+    auto const c = head.head();
+
+    for (index_t b = begin; b < end; ++b) {
+      simd::columns<T> const n = head.keys(b), wide{n.padded()};
+      index_t const key = b * head_type::key_block;
+      head.pack_transposed(b, head.k, keys);
+      head.pack_transposed(b, head.v, values);
+      head.copy_padded(0, n.n, head.k + key * head.row(), head.row(), rows);
+      for (index_t row = 0; row < tokens; row += head_type::query_block) {
+        index_t const left = tokens - row, m = left < head_type::query_block ? left : head_type::query_block;
+        simd::panel_product(m, wide, 0, wide.panels(), width, q + row * padded, padded,
+                            simd::right_operand<T>{keys, width}, 0, {}, p, wide.n);
+        simd::panel_product(m, wide, 0, wide.panels(), width, g + row * padded, padded,
+                            simd::right_operand<T>{values, width}, 0, {}, gp, wide.n);
+        through_softmax(m, wide.n, factor, a.lse + which * tokens + row, delta + row, p, gp);
+        bool const adds = row > 0;
+        simd::panel_product<true>(n.n, c, 0, c.panels(), m, p, wide.n,
+                                  simd::right_operand<T>{g + row * padded, m, padded}, 0, {nullptr, adds}, gv,
+                                  width);
+        simd::panel_product<true>(n.n, c, 0, c.panels(), m, gp, wide.n,
+                                  simd::right_operand<T>{q + row * padded, m, padded}, 0, {nullptr, adds}, gk,
+                                  width);
+        simd::panel_product(m, c, 0, c.panels(), n.n, gp, wide.n, simd::right_operand<T>{rows, n.n, padded},
+                            0, {nullptr, b > begin}, gq + row * width, width);
+      }
+      for (index_t j = 0; j < n.n; ++j) {
+        T* const to = a.gqkv + (first_row + key + j) * head.row() + column;
+        simd::assign(a.adds, width, gk + j * width, to + a.channels);
+        simd::assign(a.adds, width, gv + j * width, to + 2 * a.channels);
+      }
+    }
+  }
+
+  /// p <- exp(factor p - lse), gp <- p (gp - delta) factor. Padded columns hold numbers that nobody reads.
+  static void through_softmax(index_t m, index_t n, T factor, T const* lse, T const* delta, T* p, T* gp) {
+    auto const f = simd::broadcast(factor);
+    for (index_t r = 0; r < m; ++r, p += n, gp += n) {
+      auto const top = simd::broadcast(lse[r]), d = simd::broadcast(delta[r]);
+      simd::each_register<T>(n, [&](index_t i, auto) {
+        auto const e = simd::exp<T>(simd::fma(f, simd::load(p + i), -top));
+        simd::store(p + i, e);
+        simd::store(gp + i, e * (simd::load(gp + i) - d) * f);
+      });
+    }
+  }
+};
+
+}  // namespace insula
