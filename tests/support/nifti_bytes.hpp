@@ -35,13 +35,17 @@ struct nifti_bytes {
   int type_bytes() const {
     switch (datatype) {
       case 2:
-      case 256: return 1;
+      case 256:
+        return 1;
       case 4:
-      case 512: return 2;
+      case 512:
+        return 2;
       case 64:
       case 1024:
-      case 1280: return 8;
-      default: return 4;
+      case 1280:
+        return 8;
+      default:
+        return 4;
     }
   }
   template <class T>
@@ -61,7 +65,9 @@ struct nifti_bytes {
   std::string header() const {
     std::size_t const size = version == 1 ? 348 : 540;
     std::string s(size + 4, '\0');
-    double const offset = vox_offset >= 0 || vox_offset != -1 ? vox_offset : pair ? 0 : double(size + 4 + extensions.size());
+    double const offset = vox_offset >= 0 || vox_offset != -1 ? vox_offset
+                          : pair                              ? 0
+                                                              : double(size + 4 + extensions.size());
     int const bits = bitpix < 0 ? 8 * type_bytes() : bitpix;
     put(s, 0, sizeof_hdr == -1 ? std::int32_t(size) : sizeof_hdr);
     std::string m = !magic.empty() ? magic : version == 1 ? (pair ? "ni1" : "n+1") : (pair ? "ni2" : "n+2");
@@ -103,16 +109,36 @@ struct nifti_bytes {
     auto const each = std::size_t(type_bytes());
     std::string s(v.size() * each, '\0');
     for (std::size_t i = 0; i < v.size(); ++i) switch (datatype) {
-        case 2: put(s, i * each, std::uint8_t(v[i])); break;
-        case 256: put(s, i * each, std::int8_t(v[i])); break;
-        case 4: put(s, i * each, std::int16_t(v[i])); break;
-        case 512: put(s, i * each, std::uint16_t(v[i])); break;
-        case 8: put(s, i * each, std::int32_t(v[i])); break;
-        case 768: put(s, i * each, std::uint32_t(v[i])); break;
-        case 1024: put(s, i * each, std::int64_t(v[i])); break;
-        case 1280: put(s, i * each, std::uint64_t(v[i])); break;
-        case 64: put(s, i * each, v[i]); break;
-        default: put(s, i * each, float(v[i])); break;
+        case 2:
+          put(s, i * each, std::uint8_t(v[i]));
+          break;
+        case 256:
+          put(s, i * each, std::int8_t(v[i]));
+          break;
+        case 4:
+          put(s, i * each, std::int16_t(v[i]));
+          break;
+        case 512:
+          put(s, i * each, std::uint16_t(v[i]));
+          break;
+        case 8:
+          put(s, i * each, std::int32_t(v[i]));
+          break;
+        case 768:
+          put(s, i * each, std::uint32_t(v[i]));
+          break;
+        case 1024:
+          put(s, i * each, std::int64_t(v[i]));
+          break;
+        case 1280:
+          put(s, i * each, std::uint64_t(v[i]));
+          break;
+        case 64:
+          put(s, i * each, v[i]);
+          break;
+        default:
+          put(s, i * each, float(v[i]));
+          break;
       }
     return s;
   }
@@ -124,7 +150,8 @@ inline std::string gzip(std::string const& plain) {
   z_stream z{};
   insula::check(deflateInit2(&z, 6, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY) == Z_OK, "gzip: no memory");
   std::string out(plain.size() + plain.size() / 100 + 1000, '\0');
-  z.next_in = reinterpret_cast<unsigned char*>(const_cast<char*>(plain.data())), z.avail_in = unsigned(plain.size());
+  z.next_in = reinterpret_cast<unsigned char*>(const_cast<char*>(plain.data())),
+  z.avail_in = unsigned(plain.size());
   z.next_out = reinterpret_cast<unsigned char*>(out.data()), z.avail_out = unsigned(out.size());
   insula::check(deflate(&z, Z_FINISH) == Z_STREAM_END, "gzip: the buffer is too small");
   out.resize(z.total_out);

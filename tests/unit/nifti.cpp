@@ -93,7 +93,8 @@ TEST_CASE("nifti: all real types, both versions and both byte orders read the sa
           bool same = true;
           for (index_t w = 0, i = 0; w < 19; ++w)
             for (index_t h = 0; h < 3; ++h)
-              for (index_t d = 0; d < 5; ++d, ++i) same = same && double(v.at(d, h, w)) == n.values[std::size_t(i)];
+              for (index_t d = 0; d < 5; ++d, ++i)
+                same = same && double(v.at(d, h, w)) == n.values[std::size_t(i)];
           CHECK(same);
         }
 }
@@ -126,7 +127,8 @@ TEST_CASE("nifti: slope and intercept apply only if the slope is finite and not 
   CHECK(at_3(infinite, 1) == 3);
   CHECK(at_3(0.5, -7, {.scale = false}) == 3);
   CHECK(at_3(0.1, 0) == float(3 * double(0.1f)));
-  CHECK_THAT(refusal(dir, {.slope = 2, .inter = missing}), Contains("scl_inter") && Contains("x.nii") && Contains("2"));
+  CHECK_THAT(refusal(dir, {.slope = 2, .inter = missing}),
+             Contains("scl_inter") && Contains("x.nii") && Contains("2"));
 }
 
 TEST_CASE("nifti: labels are read unscaled and must be whole numbers") {
@@ -172,20 +174,41 @@ TEST_CASE("nifti: an oblique quaternion gives the standard's matrix") {
   support::folder const dir;
   for (int const version : {1, 2})
     for (double const qfac : {-1.0, 0.0, 1.0}) {
-      nifti_bytes n{.version = version, .pixdim = {qfac, 1.5, 2, 2.5}, .qform_code = 1, .sform_code = 0,
-                    .quatern = {0.125, -0.25, 0.375}, .qoffset = {-10, 20.5, 5}};
-      double const b = 0.125, c = -0.25, d = 0.375, a = std::sqrt(1 - b * b - c * c - d * d), z = qfac < 0 ? -2.5 : 2.5;
-      affine const expected{(a * a + b * b - c * c - d * d) * 1.5, (2 * b * c - 2 * a * d) * 2, (2 * b * d + 2 * a * c) * z, -10,
-                            (2 * b * c + 2 * a * d) * 1.5, (a * a + c * c - b * b - d * d) * 2, (2 * c * d - 2 * a * b) * z, 20.5,
-                            (2 * b * d - 2 * a * c) * 1.5, (2 * c * d + 2 * a * b) * 2, (a * a + d * d - c * c - b * b) * z, 5,
-                            0, 0, 0, 1};
+      nifti_bytes n{.version = version,
+                    .pixdim = {qfac, 1.5, 2, 2.5},
+                    .qform_code = 1,
+                    .sform_code = 0,
+                    .quatern = {0.125, -0.25, 0.375},
+                    .qoffset = {-10, 20.5, 5}};
+      double const b = 0.125, c = -0.25, d = 0.375, a = std::sqrt(1 - b * b - c * c - d * d),
+                   z = qfac < 0 ? -2.5 : 2.5;
+      affine const expected{(a * a + b * b - c * c - d * d) * 1.5,
+                            (2 * b * c - 2 * a * d) * 2,
+                            (2 * b * d + 2 * a * c) * z,
+                            -10,
+                            (2 * b * c + 2 * a * d) * 1.5,
+                            (a * a + c * c - b * b - d * d) * 2,
+                            (2 * c * d - 2 * a * b) * z,
+                            20.5,
+                            (2 * b * d - 2 * a * c) * 1.5,
+                            (2 * c * d + 2 * a * b) * 2,
+                            (a * a + d * d - c * c - b * b) * z,
+                            5,
+                            0,
+                            0,
+                            0,
+                            1};
       CHECK(testing::relative_error(nifti_info(saved(dir, n)).to_world, expected) < 1e-14);
     }
 }
 
 TEST_CASE("nifti: units become millimetres, an unknown unit is said") {
   support::folder const dir;
-  nifti_bytes n{.pixdim = {1, 0.002, 0.002, 0.003}, .qform_code = 1, .sform_code = 0, .qoffset = {0.01, 0, 0}, .units = 1};
+  nifti_bytes n{.pixdim = {1, 0.002, 0.002, 0.003},
+                .qform_code = 1,
+                .sform_code = 0,
+                .qoffset = {0.01, 0, 0},
+                .units = 1};
   auto info = nifti_info(saved(dir, n));
   CHECK(info.units == "m");
   CHECK(near(info.spacing[2], 3));
@@ -212,7 +235,8 @@ TEST_CASE("nifti: a sheared sform is kept and reported, a useless one gives way 
   info = nifti_info(saved(dir, n));
   CHECK(info.form == nifti_form::qform);
   CHECK(info.to_world[7] == 2);
-  CHECK_THAT(all(info.warnings), Contains("the sform has a voxel size of 0") && Contains("the qform is used"));
+  CHECK_THAT(all(info.warnings),
+             Contains("the sform has a voxel size of 0") && Contains("the qform is used"));
 }
 
 TEST_CASE("nifti: odd but readable headers are read with a warning") {
@@ -226,7 +250,8 @@ TEST_CASE("nifti: odd but readable headers are read with a warning") {
   CHECK_THAT(warned({.vox_offset = 0}), Contains("vox_offset is 0"));
   CHECK_THAT(warned({.sizeof_hdr = 0}), Contains("sizeof_hdr is 0"));
   CHECK_THAT(warned({.big_endian = true, .sizeof_hdr = 0}), Contains("sizeof_hdr is 0"));
-  CHECK_THAT(warned({.pixdim = {1, -1, 1, 1}, .qform_code = 1, .sform_code = 0}), Contains("pixdim[1] is -1"));
+  CHECK_THAT(warned({.pixdim = {1, -1, 1, 1}, .qform_code = 1, .sform_code = 0}),
+             Contains("pixdim[1] is -1"));
   CHECK_THAT(warned({.pixdim = {1, 0, 1, 1}}), Contains("pixdim[1] says 0"));
   CHECK_THAT(warned({.pixdim = {1, 1, missing, 1}, .qform_code = 1}), Contains("the qform needs pixdim[2]"));
   nifti_bytes n;
@@ -290,7 +315,8 @@ TEST_CASE("nifti: a 4D file needs a volume index, trailing ones do not make it 4
   nifti_bytes n{.dim = {5, 2, 3, 4, 3, 2}, .datatype = 4, .pixdim = {1, 1, 1, 1, 2, 1}};
   for (bool const zipped : {false, true}) {
     auto const path = saved(dir, zipped ? gzip(n.bytes()) : n.bytes());
-    CHECK_THAT(message_of([&] { read_nifti(path); }), Contains("6 volumes") && Contains("volume_index 0 to 5"));
+    CHECK_THAT(message_of([&] { read_nifti(path); }),
+               Contains("6 volumes") && Contains("volume_index 0 to 5"));
     CHECK(read_nifti(path, {.volume_index = 0}).image.at(1, 2, 3) == 23);
     CHECK(read_nifti(path, {.volume_index = 4}).image.at(1, 2, 3) == 4 * 24 + 23);
     CHECK(read_labels(path, 5).image.at(0, 0, 0) == 5 * 24);
@@ -324,7 +350,8 @@ TEST_CASE("nifti: types without a real number are refused in words") {
   for (int const type : {128, 2304}) CHECK_THAT(refusal(dir, {.datatype = type}), Contains("colour"));
   CHECK_THAT(refusal(dir, {.datatype = 1536}), Contains("float128"));
   CHECK_THAT(refusal(dir, {.datatype = 1}), Contains("one bit"));
-  for (int const type : {0, 3, 255, -4}) CHECK_THAT(refusal(dir, {.datatype = type}), Contains("datatype is") && Contains("damaged"));
+  for (int const type : {0, 3, 255, -4})
+    CHECK_THAT(refusal(dir, {.datatype = type}), Contains("datatype is") && Contains("damaged"));
 }
 
 TEST_CASE("nifti: impossible dimensions are refused before memory is taken") {
@@ -339,7 +366,8 @@ TEST_CASE("nifti: impossible dimensions are refused before memory is taken") {
   CHECK_THAT(with({3, -2, 3, 4}), Contains("dim[1] is -2"));
   CHECK_THAT(with({3, 2, 0, 4}), Contains("dim[2] is 0"));
   CHECK_THAT(with({4, 2, 3, 4, 0}), Contains("dim[4] is 0"));
-  CHECK_THAT(with({3, 32767, 32767, 32767}), Contains("promises 32767x32767x32767 voxels") || Contains("more than an image"));
+  CHECK_THAT(with({3, 32767, 32767, 32767}),
+             Contains("promises 32767x32767x32767 voxels") || Contains("more than an image"));
   CHECK_THAT(with({3, 1, 1, 2}), Contains("360 bytes") && Contains("the file has 356"));
   for (std::int64_t const huge : {std::int64_t{1} << 40, std::numeric_limits<std::int64_t>::max()})
     CHECK_THAT(with({3, 2, huge, 2}, 2), Contains("dim[2]"));
@@ -362,7 +390,8 @@ TEST_CASE("nifti: impossible voxel sizes and offsets are refused") {
     n.srow[5] = bad;
     CHECK_THAT(refusal(dir, n), Contains("sform") && Contains("nothing places the voxels"));
   }
-  for (double const bad : {-5.0, 1e12, missing, infinite}) CHECK_THAT(refusal(dir, {.vox_offset = bad}), Contains("vox_offset"));
+  for (double const bad : {-5.0, 1e12, missing, infinite})
+    CHECK_THAT(refusal(dir, {.vox_offset = bad}), Contains("vox_offset"));
   CHECK_THAT(refusal(dir, {.version = 2, .vox_offset = 9e18}), Contains("vox_offset"));
   CHECK_THAT(refusal(dir, {.vox_offset = 10000}), Contains("cut off"));
   nifti_bytes n{.qform_code = 1, .sform_code = 0, .quatern = {missing, 0, 0}};
@@ -384,7 +413,8 @@ TEST_CASE("nifti: what is no NIfTI file is named") {
   CHECK_THAT(of("\x93NUMPY" + std::string(1000, '\0')), Contains("NumPy"));
   CHECK_THAT(of("<!DOCTYPE html>" + std::string(1000, ' ')), Contains("web page"));
   CHECK_THAT(message_of([&] { read_nifti(dir.path()); }), Contains("folder"));
-  CHECK_THAT(message_of([&] { read_nifti(dir / "absent.nii"); }), Contains("absent.nii") && Contains("No such file"));
+  CHECK_THAT(message_of([&] { read_nifti(dir / "absent.nii"); }),
+             Contains("absent.nii") && Contains("No such file"));
   CHECK_THAT(message_of([&] { read_nifti("/dev/null"); }), Contains("not a regular file"));
 }
 
@@ -392,14 +422,16 @@ TEST_CASE("nifti: damaged gzip is an error wherever the damage is, several membe
   support::folder const dir;
   nifti_bytes n{.dim = {3, 20, 30, 40}};
   n.values.resize(20 * 30 * 40);
-  for (std::size_t i = 0; i < n.values.size(); ++i) n.values[i] = testing::filler(1, i);  // hardly compressible
+  for (std::size_t i = 0; i < n.values.size(); ++i)
+    n.values[i] = testing::filler(1, i);  // hardly compressible
   std::string const plain = n.bytes(), whole = gzip(plain);
   auto const read = [&](std::string const& bytes) {
     auto const path = saved(dir, bytes, "x.nii.gz");
     return message_of([&] { read_nifti(path); });
   };
   CHECK(read(whole) == "");
-  for (std::size_t const keep : {std::size_t{11}, std::size_t{200}, whole.size() / 2, whole.size() - 9, whole.size() - 1})
+  for (std::size_t const keep :
+       {std::size_t{11}, std::size_t{200}, whole.size() / 2, whole.size() - 9, whole.size() - 1})
     CHECK_THAT(read(whole.substr(0, keep)), Contains("x.nii.gz") && Contains("cut off"));
   std::string bad = whole;
   bad[whole.size() - 6] = char(bad[whole.size() - 6] ^ 1);
@@ -471,7 +503,8 @@ TEST_CASE("nifti: a sheared matrix is written as sform alone, an impossible one 
   CHECK(info.qform_code == 0);
   CHECK(info.to_world == v.to_world);
   v.to_world[0] = missing;
-  CHECK_THAT(message_of([&] { write_nifti(dir / "b.nii", v); }), Contains("affine") && Contains("not finite"));
+  CHECK_THAT(message_of([&] { write_nifti(dir / "b.nii", v); }),
+             Contains("affine") && Contains("not finite"));
   v.to_world = identity_affine;
   v.to_world[10] = 0;
   CHECK_THAT(message_of([&] { write_nifti(dir / "b.nii", v); }), Contains("voxel size"));
@@ -483,10 +516,13 @@ TEST_CASE("nifti: bad options and names are refused") {
   volume const v = random_volume({2, 2, 2}, 3);
   CHECK_THAT(message_of([&] { write_nifti(dir / "a.img", v); }), Contains(".nii or .nii.gz"));
   CHECK_THAT(message_of([&] { write_nifti(dir / "a.nii", v, {.version = 3}); }), Contains("version is 3"));
-  CHECK_THAT(message_of([&] { write_nifti(dir / "a.nii.gz", v, {.compression = 10}); }), Contains("compression is 10"));
-  CHECK_THAT(message_of([&] { write_nifti(dir / "a.nii", v, {.description = std::string(80, 'x')}); }), Contains("79"));
+  CHECK_THAT(message_of([&] { write_nifti(dir / "a.nii.gz", v, {.compression = 10}); }),
+             Contains("compression is 10"));
+  CHECK_THAT(message_of([&] { write_nifti(dir / "a.nii", v, {.description = std::string(80, 'x')}); }),
+             Contains("79"));
   volume const wide = make_volume({1, 1, 40000});
-  CHECK_THAT(message_of([&] { write_nifti(dir / "a.nii", wide, {.version = 1}); }), Contains("40000") && Contains("version to 2"));
+  CHECK_THAT(message_of([&] { write_nifti(dir / "a.nii", wide, {.version = 1}); }),
+             Contains("40000") && Contains("version to 2"));
   write_nifti(dir / "wide.nii.gz", wide);
   CHECK(nifti_info(dir / "wide.nii.gz").version == 2);
 }
@@ -498,12 +534,14 @@ TEST_CASE("nifti: a full disk or a missing folder leaves the old file alone") {
     write_nifti(dir / name, old);
     {
       small_disk const limit(60000);
-      CHECK_THAT(message_of([&] { write_nifti(dir / name, big); }), Contains(name) && Contains("File too large"));
+      CHECK_THAT(message_of([&] { write_nifti(dir / name, big); }),
+                 Contains(name) && Contains("File too large"));
     }
     CHECK(read_nifti(dir / name).image.voxels == old.voxels);
   }
   CHECK(dir.list() == std::vector<std::string>{"a.nii", "a.nii.gz"});
-  CHECK_THAT(message_of([&] { write_nifti(dir / "none/a.nii", old); }), Contains("No such file") && Contains("folder"));
+  CHECK_THAT(message_of([&] { write_nifti(dir / "none/a.nii", old); }),
+             Contains("No such file") && Contains("folder"));
   CHECK_THAT(message_of([&] { write_nifti("/proc/a.nii", old); }), Contains("/proc/a.nii"));
 }
 
@@ -516,10 +554,11 @@ TEST_CASE("nifti: the shipped brains have the values that nibabel reads") {
     index_t nonzero;
   };
   // sum = mean x count of nibabel's get_fdata()
-  for (auto const& e : std::vector<expected>{{"sub_1/ses_1/t1.nii.gz", {148, 184, 156}, "uint8", "RAS", 184150207, 160, 1737189},
-                                             {"sub_1/ses_1/mask.nii.gz", {148, 184, 156}, "uint8", "RAS", 1737193, 1, 1737193},
-                                             {"sub_2/ses_1/t1.nii.gz", {109, 125, 88}, "int16", "LPS", 23329774, 325, 204825},
-                                             {"sub_3/ses_1/t1.nii.gz", {128, 128, 62}, "int16", "LSA", 10260383, 160, 128470}}) {
+  for (auto const& e : std::vector<expected>{
+           {"sub_1/ses_1/t1.nii.gz", {148, 184, 156}, "uint8", "RAS", 184150207, 160, 1737189},
+           {"sub_1/ses_1/mask.nii.gz", {148, 184, 156}, "uint8", "RAS", 1737193, 1, 1737193},
+           {"sub_2/ses_1/t1.nii.gz", {109, 125, 88}, "int16", "LPS", 23329774, 325, 204825},
+           {"sub_3/ses_1/t1.nii.gz", {128, 128, 62}, "int16", "LSA", 10260383, 160, 128470}}) {
     auto const [v, info] = read_nifti(brain(e.name));
     INFO(e.name);
     CHECK(v.size == e.size);
@@ -534,7 +573,8 @@ TEST_CASE("nifti: the shipped brains have the values that nibabel reads") {
     CHECK(nonzero == e.nonzero);
     CHECK(info.nonfinite == 0);
   }
-  CHECK(read_nifti(brain("sub_3/ses_1/t1.nii.gz")).image.to_world == affine{-2, 0, 0, 0, 0, 0, 3, -254, 0, 2, 0, 0, 0, 0, 0, 1});
+  CHECK(read_nifti(brain("sub_3/ses_1/t1.nii.gz")).image.to_world ==
+        affine{-2, 0, 0, 0, 0, 0, 3, -254, 0, 2, 0, 0, 0, 0, 0, 1});
   CHECK(read_nifti(brain("sub_1/ses_1/t1.nii.gz")).image.at(74, 92, 40) == 112);
   CHECK(read_nifti(brain("sub_3/ses_1/t1.nii.gz")).image.at(60, 70, 50) == 81);
   CHECK(read_labels(brain("sub_1/ses_1/mask.nii.gz")).image.at(74, 92, 78) == 1);

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <bit>
+#include <charconv>
 #include <cstring>
+#include <limits>
 
 #include "insula/data/byte_source.hpp"
 #include "insula/data/volume.hpp"
@@ -130,8 +132,9 @@ void read_npy_values(byte_source& in, bool swapped, std::vector<float>& out) {
         std::reverse(b, b + sizeof(Stored));
       }
       auto const x = double(part[i]);
-      constexpr double most = std::numeric_limits<float>::max();
-      out[done + i] = x > most ? HUGE_VALF : x < -most ? -HUGE_VALF : float(x);
+      constexpr double most = std::numeric_limits<float>::max(),
+                       infinite = std::numeric_limits<double>::infinity();
+      out[done + i] = float(x > most ? infinite : x < -most ? -infinite : x);
     }
     done += n;
   }
