@@ -32,6 +32,10 @@ void check_rules() {
   CHECK(nearest(3, 3) == std::vector<double>{0, 1, 2});
   CHECK(nearest(3, 7) == std::vector<double>{0, 0, 0, 1, 1, 2, 2});
   CHECK(nearest(5, 2) == std::vector<double>{0, 2});
+  double const inf = std::numeric_limits<double>::infinity();
+  CHECK(resized<B>({1, 1, 2}, {1, 1, 3}, interpolation::nearest, {inf, -inf}) ==
+        std::vector<double>{inf, inf, -inf});
+  CHECK(resized<B>({1, 1, 2}, {1, 1, 2}, interpolation::trilinear, {inf, 1}) == std::vector<double>{inf, 1});
   auto const linear = [&](index_t in, index_t out) {
     std::vector<double> const x(line.begin(), line.begin() + in);
     return resized<B>({1, in, 1}, {1, out, 1}, interpolation::trilinear, x);

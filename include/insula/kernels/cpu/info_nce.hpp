@@ -16,7 +16,8 @@ namespace detail::info_nce {
 
 inline constexpr index_t tile_keys = 128;    // of one product; their similarities stay in the L1 or L2 cache
 inline constexpr index_t chunk_keys = 1024;  // of one task
-inline constexpr double floor = -1;  // no clamped similarity is smaller, so sums may be relative to it
+inline constexpr index_t block_keys = 24;  // of one call of the micro-kernel, a whole number of its row tiles
+inline constexpr double floor = -1;        // no clamped similarity is smaller, so sums may be relative to it
 
 /// What one chunk of the queue knows about every query (lane); sums are relative to exp(most / temperature).
 template <scalar T>
@@ -26,6 +27,22 @@ struct chunk_sums {
   index_t* valid;  // (lanes), number of valid keys
   T* gradient;     // (batch, width), sum of the same exponentials times their keys; or null
 };
+
+/// similarity (keys, lanes) = tile (keys, width) q (width, lanes). Meanwhile the next tile is fetched into the cache:
+/// the product reads 24 rows at once, which the hardware does not foresee.
+template <scalar T>
+void multiply_tile(index_t keys, index_t lanes, index_t width, T const* tile, T const* q, T* similarity,
+                   T const* next, T const* queue_end) {
+  constexpr index_t line = index_t(cache_line / sizeof(T));
+  for (index_t j = 0; j < keys; j += block_keys) {
+    index_t const n = j + block_keys < keys ? block_keys : keys - j;
+    index_t const ahead = next < queue_end ? queue_end - next : 0;
+    for (index_t e = j * width; e < (j + n) * width && e < ahead; e += line)
+      __builtin_prefetch(next + e, 0, 2);
+    simd::multiply<T, false>(n, lanes, width, tile + j * width, width, 1, q, lanes, similarity + j * lanes,
+                             lanes);
+  }
+}
 
 /// s clamped to [-1, 1]; NaN stays.
 template <scalar T>
@@ -158,7 +175,9 @@ struct kernel<op::info_nce, cpu, T> {
     for (index_t j = begin; j < end; j += tile_keys) {
       index_t const keys = j + tile_keys < end ? tile_keys : end - j;
       T const* tile = a.queue + j * a.width;
-      simd::multiply<T, false>(keys, lanes, a.width, tile, a.width, 1, q, lanes, similarity, lanes);
+      T const* const next =
+          j + tile_keys < a.length ? tile + tile_keys * a.width : a.queue + a.length * a.width;
+      multiply_tile(keys, lanes, a.width, tile, q, similarity, next, a.queue + a.length * a.width);
       mark_invalid(keys, a.batch, lanes, patient, a.queue_patient + j, similarity, c.valid);
       take_tile(keys, lanes, a.temperature, similarity, c.most, c.sum, factor);
       if (!c.gradient) continue;

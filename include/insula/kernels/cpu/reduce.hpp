@@ -275,7 +275,12 @@ struct kernel<op::cross_entropy, cpu, T> {
     double* const part = s.take<double>(chunks);
     run_chunks(cx, a.rows, each, [&](index_t begin, index_t end, index_t t, int) {
       part[t] = 0;
-      for (index_t r = begin; r < end; ++r) part[t] += row(a, r);
+      if (a.classes <= few)
+        for (index_t r = begin; r < end; r += simd::width<T>) {
+          part[t] += rows_of_few(a, r, r + simd::width<T> < end ? simd::width<T> : int(end - r));
+        }
+      else
+        for (index_t r = begin; r < end; ++r) part[t] += row(a, r);
     });
     *a.loss = detail::reduce::ordered_sum(chunks, part) / double(a.rows);
   }
@@ -283,11 +288,55 @@ struct kernel<op::cross_entropy, cpu, T> {
  private:
   using args = typename op::cross_entropy::args<T>;
 
-  /// Loss of row r; writes its gradient.
-  static double row(args const& a, index_t r) {
+  static constexpr index_t few = 16;  // classes, for which rows become lanes
+
+  static index_t checked_label(args const& a, index_t r) {
     index_t const label = a.label[r];
     check(label >= 0 && label < a.classes, "cross_entropy: label[", r, "] is ", label, ", it must be 0 to ",
           a.classes - 1);
+    return label;
+  }
+  /// gx[label] = p - 1, from the others' sum: no cancellation where p is near 1.
+  static void finish_gradient(index_t classes, index_t label, T* gx) {
+    double rest = 0;
+    for (index_t c = 0; c < classes; ++c)
+      if (c != label) rest += double(gx[c]);
+    gx[label] = T(-rest);
+  }
+
+  /// Loss of n <= width rows from row r on; writes their gradients. A class is a register, a row a lane.
+  static double rows_of_few(args const& a, index_t r, int n) {
+    constexpr int w = simd::width<T>;
+    T e[few * w], most[w], total[w];
+    T const* x = a.x + r * a.classes;
+    auto top = simd::broadcast(-std::numeric_limits<T>::infinity());
+    for (index_t c = 0; c < a.classes; ++c) {
+      for (int k = 0; k < w; ++k) e[c * w + k] = k < n ? x[k * a.classes + c] : T(0);
+      top = simd::max(simd::load(e + c * w), top);
+    }
+    auto sum = simd::zero<T>();
+    for (index_t c = 0; c < a.classes; ++c) {
+      auto const v = simd::exp<T>(simd::load(e + c * w) - top);
+      sum += v;
+      simd::store(e + c * w, v);
+    }
+    simd::store(most, top), simd::store(total, sum);
+    double loss = 0;
+    for (int k = 0; k < n; ++k) {
+      index_t const label = checked_label(a, r + k);
+      loss += std::log(double(total[k])) + (double(most[k]) - double(x[k * a.classes + label]));
+      if (!a.gx) continue;
+      T* const gx = a.gx + (r + k) * a.classes;
+      T const scale = T(1 / (double(total[k]) * double(a.rows)));
+      for (index_t c = 0; c < a.classes; ++c) gx[c] = e[c * w + k] * scale;
+      finish_gradient(a.classes, label, gx);
+    }
+    return loss;
+  }
+
+  /// Loss of row r; writes its gradient.
+  static double row(args const& a, index_t r) {
+    index_t const label = checked_label(a, r);
     T const* x = a.x + r * a.classes;
     T* gx = a.gx ? a.gx + r * a.classes : nullptr;
     T most = x[0];
@@ -306,11 +355,7 @@ struct kernel<op::cross_entropy, cpu, T> {
       simd::each_register<T>(a.classes, [=](index_t c, auto lanes) {
         simd::store(gx + c, scale * simd::load(gx + c, lanes), lanes);
       });
-      // p - 1 from the others' sum: no cancellation where p is near 1
-      double rest = 0;
-      for (index_t c = 0; c < a.classes; ++c)
-        if (c != label) rest += double(gx[c]);
-      gx[label] = T(-rest);
+      finish_gradient(a.classes, label, gx);
     }
     return std::log(total) + (double(most) - double(x[label]));
   }

@@ -151,8 +151,16 @@ struct kernel<op::resize, cpu, T> {
           row = mixed;
         }
         T* y = a.y + (task * a.out.h + oh) * out_row;
-        if (doubles) {
+        if (doubles && channels > 1) {
           double_row(a.in.w, channels, row, y);
+          continue;
+        }
+        if (channels == 1) {
+          for (index_t ow = 0; ow < a.out.w;
+               ++ow) {  // t == 0 apart, as everywhere: 0 times infinity is no number
+            T const t = width.t[ow], left = row[width.low[ow]];
+            y[ow] = t == T(0) ? left : (1 - t) * left + t * row[width.high[ow]];
+          }
           continue;
         }
         for (index_t ow = 0; ow < a.out.w; ++ow, y += channels) {
@@ -200,8 +208,17 @@ struct kernel<op::resize_grad, cpu, T> {
         for (; done < end; ++done) collect(done);
         for (index_t oh = first; oh < end; ++oh)
           weigh(oh > first, out_row, height.weight(ih, oh), ring + oh % height.most * out_row, mixed);
-        if (doubles) {
+        if (doubles && channels > 1) {
           halve_row(a.adds, a.in.w, channels, mixed, gx);
+          continue;
+        }
+        if (channels == 1) {
+          for (index_t iw = 0; iw < a.in.w; ++iw) {
+            T sum = a.adds ? gx[iw] : T(0);
+            for (index_t ow = width.first[iw]; ow < width.end[iw]; ++ow)
+              sum += width.weight(iw, ow) * mixed[ow];
+            gx[iw] = sum;
+          }
           continue;
         }
         for (index_t iw = 0; iw < a.in.w; ++iw, gx += channels) {
