@@ -133,7 +133,7 @@ class config {
     return out;
   }
   /// The resolved configuration as TOML, each setting behind a comment with its meaning and origin; loading it gives the
-  /// same values. This is what --print-config shows.
+  /// same values (integers above 2^63 - 1 only from JSON: TOML has none). This is what --print-config shows.
   std::string toml() const {
     std::string s;
     for (auto const& group : groups()) {
