@@ -41,7 +41,7 @@ void fill(buffer<float, cpu>& b, std::uint64_t seed) {
   for (index_t i = 0; i < b.size(); ++i) b[i] = float(2 * uniform_at({seed, 1}, std::uint32_t(i)) - 1);
 }
 
-void convolution(benchmark::State& state, problem const& p, pass which) {
+void convolution(benchmark::State& state, problem const& p, pass which, conv_policy policy) {
   context<cpu> cx(1);
   op::conv3d_geometry const& g = p.g;
   index_t const outputs = g.batch * g.out().size();
@@ -50,13 +50,13 @@ void convolution(benchmark::State& state, problem const& p, pass which) {
   fill(x, 1), fill(w, 2), fill(y, 3);
   for (auto _ : state) {
     if (which == pass::forward)
-      kernel<op::conv3d, cpu, float>::run(cx, {g, x.data(), w.data(), nullptr, y.data()});
+      kernel<op::conv3d, cpu, float>::run(cx, {g, x.data(), w.data(), nullptr, y.data()}, policy);
     else if (which == pass::data)
       kernel<op::conv3d_grad, cpu, float>::run(
-          cx, {g, x.data(), w.data(), y.data(), false, gx.data(), nullptr, nullptr});
+          cx, {g, x.data(), w.data(), y.data(), false, gx.data(), nullptr, nullptr}, policy);
     else
       kernel<op::conv3d_grad, cpu, float>::run(
-          cx, {g, x.data(), w.data(), y.data(), false, nullptr, gw.data(), nullptr});
+          cx, {g, x.data(), w.data(), y.data(), false, nullptr, gw.data(), nullptr}, policy);
     benchmark::ClobberMemory();
   }
   double const operations = 2.0 * double(outputs) * double(g.weights());
@@ -67,14 +67,18 @@ void convolution(benchmark::State& state, problem const& p, pass which) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  constexpr char const* passes[] = {"forward", "input gradient", "weight gradient"};
+  constexpr char const* policies[] = {"exact", "winograd2", "winograd4"};
   for (auto const& p : problems)
-    for (pass which : {pass::forward, pass::data, pass::weights}) {
-      char const* kind = which == pass::forward ? "forward"
-                         : which == pass::data  ? "input gradient"
-                                                : "weight gradient";
-      benchmark::RegisterBenchmark(text(p.name, "/", kind).c_str(), convolution, p, which)
-          ->Unit(benchmark::kMillisecond);
-    }
+    for (pass which : {pass::forward, pass::data, pass::weights})
+      for (conv_policy policy : {conv_policy::exact, conv_policy::winograd2, conv_policy::winograd4}) {
+        bool const choice = p.g.kernel == cube(3) && p.g.stride == cube(1) && p.g.groups == 1;
+        if (!choice && policy != conv_policy::exact) continue;
+        benchmark::RegisterBenchmark(
+            text(p.name, "/", passes[int(which)], "/", policies[int(policy)]).c_str(), convolution, p, which,
+            policy)
+            ->Unit(benchmark::kMillisecond);
+      }
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
 }

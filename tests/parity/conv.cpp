@@ -212,6 +212,43 @@ TEST_CASE("a row longer than a block, more weights than a slice and more samples
   compare_conv({1, {1, 1, 2500}, 3, 50, cube(1)}, 33);
 }
 
+TEST_CASE("Winograd's algorithms agree with the plain convolution to their own precision") {
+  context<insula::plain> reference;
+  context<cpu> one(1), three(3);
+  op::conv3d_geometry const shapes[] = {{1, {3, 13, 15}, 32, 48, cube(3), cube(1), cube(1)},
+                                        {3, {2, 10, 11}, 17, 35, {1, 3, 3}, cube(1), {0, 1, 1}},
+                                        {1, {9, 11, 9}, 16, 70, {5, 3, 3}, cube(1), {2, 0, 2}}};
+  std::uint64_t seed = 60;
+  for (auto const& g : shapes) {
+    INFO(text("in ", g.batch, "x", g.in, " channels ", g.in_channels, " -> ", g.out_channels, " kernel ",
+              g.kernel));
+    data const d = make(g, seed += 10);
+    auto const both = [&]<class T>(T, context<cpu>& cx, conv_policy policy, bool adds) {
+      auto const x = cast<T>(d.x), w = cast<T>(d.w), b = cast<T>(d.b), gy = cast<T>(d.gy);
+      auto y = testing::poisoned<T>(index_t(gy.size()));
+      auto gx = adds ? cast<T>(d.gx) : testing::poisoned<T>(index_t(x.size())), gw = cast<T>(d.gw),
+           gb = cast<T>(d.gb);
+      kernel<op::conv3d, cpu, T>::run(cx, {g, x.data(), w.data(), adds ? nullptr : b.data(), y.data()},
+                                      policy);
+      kernel<op::conv3d_grad, cpu, T>::run(
+          cx, {g, x.data(), w.data(), gy.data(), adds, gx.data(), gw.data(), gb.data()}, policy);
+      return results{cast<double>(y), cast<double>(gx), cast<double>(gw), cast<double>(gb)};
+    };
+    for (bool adds : {false, true}) {
+      results const expected = solve<double>(reference, g, d, adds);
+      agree<float>(both(0.f, one, conv_policy::exact, adds), expected);
+      agree<float>(both(0.f, one, conv_policy::winograd2, adds), expected);
+      agree<double>(both(0., one, conv_policy::winograd2, adds), expected);
+      results const four = both(0.f, one, conv_policy::winograd4, adds);
+      CHECK(testing::relative_error(four.y, expected.y) <= 1e-5);
+      CHECK(testing::relative_error(four.gx, expected.gx) <= 1e-5);
+      CHECK(testing::relative_error(four.gw, expected.gw) <= 1e-5);
+      CHECK(testing::relative_error(both(0., one, conv_policy::winograd4, adds).y, expected.y) <= 1e-13);
+      CHECK(both(0.f, three, conv_policy::winograd4, adds) == four);
+    }
+  }
+}
+
 TEST_CASE("transposed convolutions agree with the plain ones") {
   auto const compare_up = [](upsampling const& u, std::uint64_t seed) {
     INFO(text("in ", u.batch, "x", u.in, " channels ", u.in_channels, " -> ", u.out_channels, " kernel ",

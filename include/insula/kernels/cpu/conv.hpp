@@ -6,8 +6,16 @@
 #include "insula/kernels/cpu/conv_direct.hpp"
 #include "insula/kernels/cpu/conv_flip.hpp"
 #include "insula/kernels/cpu/conv_weights.hpp"
+#include "insula/kernels/cpu/conv_winograd.hpp"
 
 namespace insula {
+
+/// How a convolution with stride 1 and 3 x 3 taps in height and width may be computed. Relative error in float
+/// (root mean square): exact 3e-7; winograd2 4e-7 at 2.25 times fewer products; winograd4 2e-6 to 5e-6 at 4 times
+/// fewer. All other convolutions are exact.
+enum class conv_policy { exact, winograd2, winograd4 };
+
+inline constexpr conv_policy default_conv_policy = conv_policy::winograd2;
 
 namespace detail::conv {
 
@@ -17,9 +25,14 @@ inline bool is_depthwise(lattice const& l) {
 
 /// y (+)= b + the lattice's convolution of x with w, by the algorithm that suits it.
 template <scalar T>
-void convolve_any(context<cpu>& cx, lattice const& l, T const* x, T const* w, T const* b, bool adds, T* y) {
+void convolve_any(context<cpu>& cx, lattice const& l, T const* x, T const* w, T const* b, bool adds, T* y,
+                  conv_policy policy) {
   if (is_depthwise(l))
     convolve_depthwise(cx, l, x, w, b, adds, y);
+  else if (policy == conv_policy::winograd2 && suits_winograd(l))
+    convolve_winograd<2>(cx, l, x, w, b, adds, y);
+  else if (policy == conv_policy::winograd4 && suits_winograd(l))
+    convolve_winograd<4>(cx, l, x, w, b, adds, y);
   else
     convolve(cx, l, x, w, b, adds, y);
 }
@@ -28,20 +41,21 @@ void convolve_any(context<cpu>& cx, lattice const& l, T const* x, T const* w, T 
 
 template <scalar T>
 struct kernel<op::conv3d, cpu, T> {
-  static void run(context<cpu>& cx, op::conv3d::args<T> const& a) {
+  static void run(context<cpu>& cx, op::conv3d::args<T> const& a, conv_policy policy = default_conv_policy) {
     detail::conv::check_geometry(a.g);
-    detail::conv::convolve_any(cx, detail::conv::forward_lattice(a.g), a.x, a.w, a.b, false, a.y);
+    detail::conv::convolve_any(cx, detail::conv::forward_lattice(a.g), a.x, a.w, a.b, false, a.y, policy);
   }
 };
 
 template <scalar T>
 struct kernel<op::conv3d_grad, cpu, T> {
-  static void run(context<cpu>& cx, op::conv3d_grad::args<T> const& a) {
+  static void run(context<cpu>& cx, op::conv3d_grad::args<T> const& a,
+                  conv_policy policy = default_conv_policy) {
     op::conv3d_geometry const& g = a.g;
     detail::conv::check_geometry(g);
     if (a.gb) detail::conv::bias_gradient(cx, g.batch * g.out().size(), g.out_channels, a.gy, a.gb);
     if (a.gw) weight_gradient(cx, a);
-    if (a.gx) input_gradient(cx, a);
+    if (a.gx) input_gradient(cx, a, policy);
   }
 
  private:
@@ -52,13 +66,14 @@ struct kernel<op::conv3d_grad, cpu, T> {
     else
       detail::conv::weight_gradient(cx, l, a.x, a.gy, a.gw);
   }
-  static void input_gradient(context<cpu>& cx, op::conv3d_grad::args<T> const& a) {
+  static void input_gradient(context<cpu>& cx, op::conv3d_grad::args<T> const& a, conv_policy policy) {
     op::conv3d_geometry const& g = a.g;
     scratch shared(cx);
     T* const w = shared.take<T>(g.weights());
     detail::conv::flip_weights(cx, g.kernel.size(), g.in_channels, g.out_channels, g.groups, true, a.w, w);
     detail::conv::each_offset(g.stride, [&](extent r) {
-      detail::conv::convolve_any<T>(cx, detail::conv::backward_lattice(g, r), a.gy, w, nullptr, a.adds, a.gx);
+      detail::conv::convolve_any<T>(cx, detail::conv::backward_lattice(g, r), a.gy, w, nullptr, a.adds, a.gx,
+                                    policy);
     });
   }
 };
