@@ -54,15 +54,19 @@ struct kernel<op::conv3d_grad, cpu, T> {
     op::conv3d_geometry const& g = a.g;
     detail::conv::check_geometry(g);
     if (a.gb) detail::conv::bias_gradient(cx, g.batch * g.out().size(), g.out_channels, a.gy, a.gb);
-    if (a.gw) weight_gradient(cx, a);
+    if (a.gw) weight_gradient(cx, a, policy);
     if (a.gx) input_gradient(cx, a, policy);
   }
 
  private:
-  static void weight_gradient(context<cpu>& cx, op::conv3d_grad::args<T> const& a) {
+  static void weight_gradient(context<cpu>& cx, op::conv3d_grad::args<T> const& a, conv_policy policy) {
     auto const l = detail::conv::forward_lattice(a.g);
     if (detail::conv::is_depthwise(l))
       detail::conv::depthwise_weight_gradient(cx, l, a.x, a.gy, a.gw);
+    else if (policy == conv_policy::winograd2 && detail::conv::suits_winograd(l))
+      detail::conv::weight_gradient_winograd<2>(cx, l, a.x, a.gy, a.gw);
+    else if (policy == conv_policy::winograd4 && detail::conv::suits_winograd(l))
+      detail::conv::weight_gradient_winograd<4>(cx, l, a.x, a.gy, a.gw);
     else
       detail::conv::weight_gradient(cx, l, a.x, a.gy, a.gw);
   }

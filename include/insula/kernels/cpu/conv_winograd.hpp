@@ -274,4 +274,140 @@ void convolve_winograd(context<cpu>& cx, lattice const& l, T const* x, T const* 
   });
 }
 
+/// m[plane][A A][run][columns]: what the transformed products of tiles [from, to) of planes [d_from, d_to) gain from gy.
+template <int M, scalar T>
+void transform_gradients(lattice const& l, winograd_cut<M> const& cut, T const* gy, index_t sample,
+                         index_t d_from, index_t d_to, index_t from, index_t to, panel const& p, T* m) {
+  constexpr int A = winograd<M>::A, width = simd::width<T>;
+  line const &hl = l.at[1], &wl = l.at[2];
+  index_t const columns = p.registers * width, each = cut.run * columns, co = l.out_channels;
+  for (index_t d = d_from; d < d_to; ++d, m += A * A * each)
+    for (index_t t = from; t < to; ++t) {
+      index_t const h = t / cut.tiles_w * M, q = t % cut.tiles_w * M;
+      for (int v = 0; v < p.registers; ++v) {
+        int const some = v + 1 < p.registers ? width : p.last;
+        simd::pack<T> half[M][A];
+        for (int r = 0; r < M; ++r) {
+          simd::pack<T> in[M];
+          T const* s =
+              gy + (((sample * l.at[0].out + d) * hl.out + h + r) * wl.out + q) * co + p.from + v * width;
+#pragma GCC unroll 4
+          for (int c = 0; c < M; ++c, s += co)
+            in[c] = h + r >= hl.count || q + c >= wl.count ? simd::zero<T>()
+                    : some == width                        ? simd::load(s)
+                                                           : simd::load(s, some);
+          winograd<M>::output_adjoint(in, half[r]);
+        }
+        T* const at = m + (t - from) * columns + v * width;
+#pragma GCC unroll 8
+        for (int c = 0; c < A; ++c) {
+          simd::pack<T> in[M], out[A];
+#pragma GCC unroll 4
+          for (int r = 0; r < M; ++r) in[r] = half[r][c];
+          winograd<M>::output_adjoint(in, out);
+#pragma GCC unroll 8
+          for (int r = 0; r < A; ++r) simd::store(at + (r * A + c) * each, out[r]);
+        }
+      }
+    }
+}
+
+/// gw += the adjoint weight transform of the sum over lanes of u, laid out as transform_weights does.
+template <int M, scalar T>
+void add_weight_gradients(context<cpu>& cx, lattice const& l, panels<T> const& cut_channels, index_t lanes,
+                          index_t lane_size, T const* u, T* gw) {
+  constexpr int A = winograd<M>::A, width = simd::width<T>;
+  index_t const ci = l.in_channels, co = l.out_channels, taps = l.at[0].taps, pieces = ceil_divide(ci, 16);
+  cx.pool.run(cut_channels.count * taps * pieces, [&](index_t task, int) {
+    index_t const piece = task % pieces, td = task / pieces % taps;
+    panel const p = cut_channels.at(task / pieces / taps);
+    index_t const columns = p.registers * width, end = (piece + 1) * 16 < ci ? (piece + 1) * 16 : ci;
+    for (index_t i = piece * 16; i < end; ++i)
+      for (int v = 0; v < p.registers; ++v) {
+        int const some = v + 1 < p.registers ? width : p.last;
+        T const* s = u + A * A * taps * ci * p.from + (td * ci + i) * columns + v * width;
+        T* y = gw + ((l.at[0].tap + td) * 9 * ci + i) * co + p.from + v * width;
+        simd::pack<T> half[A][3];
+        for (int r = 0; r < A; ++r) {
+          simd::pack<T> in[A];
+          for (int c = 0; c < A; ++c) {
+            T const* part = s + (r * A + c) * taps * ci * columns;
+            in[c] = simd::load(part);
+            for (index_t lane = 1; lane < lanes; ++lane) in[c] += simd::load(part + lane * lane_size);
+          }
+          winograd<M>::template weight_adjoint<T>(in, half[r]);
+        }
+        for (int c = 0; c < 3; ++c) {
+          simd::pack<T> in[A], out[3];
+          for (int r = 0; r < A; ++r) in[r] = half[r][c];
+          winograd<M>::template weight_adjoint<T>(in, out);
+          for (int r = 0; r < 3; ++r) {
+            T* const to = y + (r * 3 + c) * ci * co;
+            if (some == width)
+              simd::store(to, simd::load(to) + out[r]);
+            else
+              simd::store(to, simd::load(to, some) + out[r], some);
+          }
+        }
+      }
+  });
+}
+
+/// gw += the weight gradient of the lattice's convolution: the adjoint of convolve_winograd; needs suits_winograd(l).
+template <int M, scalar T>
+void weight_gradient_winograd(context<cpu>& cx, lattice const& l, T const* x, T const* gy, T* gw) {
+  constexpr int A = winograd<M>::A, width = simd::width<T>;
+  line const& dl = l.at[0];
+  index_t const ci = l.in_channels, padded = ceil_divide(ci, width) * width;
+  panels<T> const cut_channels(l.out_channels);
+  auto const cut = winograd_cut<M>::template of<T>(l, padded, 640 << 10);
+  index_t const tiles = cut.tiles_h * cut.tiles_w, blocks = cut.tasks(l.batch);
+  index_t const lane_size = A * A * dl.taps * ci * cut_channels.registers * width;
+  index_t lanes = ceil_divide(enough_tasks, cut_channels.count);
+  lanes = lanes < blocks ? lanes : blocks;
+
+  scratch shared(cx);
+  T* const u = shared.take<T>(lanes * lane_size);
+  cx.pool.run(lanes * cut_channels.count, [&](index_t task, int worker) {
+    panel const p = cut_channels.at(task % cut_channels.count);
+    index_t const lane = task / cut_channels.count, columns = p.registers * width;
+    index_t const plane = A * A * cut.run * padded, result = A * A * cut.run * columns;
+    T* const to_u = u + lane * lane_size + A * A * dl.taps * ci * p.from;
+    scratch memory(cx, worker);
+    T* const v = memory.take<T>((cut.planes + dl.taps - 1) * plane);
+    T* const m = memory.take<T>(cut.planes * result);
+    stretch* const list = memory.take<stretch>(cut.planes);
+
+    index_t const first = blocks * lane / lanes;
+    for (index_t block = first; block < blocks * (lane + 1) / lanes; ++block) {
+      index_t const from = block % cut.runs * cut.run, to = from + cut.run < tiles ? from + cut.run : tiles;
+      index_t const d_from = block / cut.runs % cut.slabs * cut.planes, sample = block / cut.runs / cut.slabs;
+      index_t const d_to = d_from + cut.planes < dl.count ? d_from + cut.planes : dl.count;
+      transform_inputs<M>(l, cut, x, sample, d_from + dl.start, d_to + dl.start + dl.taps - 1, from, to,
+                          padded, v);
+      transform_gradients<M>(l, cut, gy, sample, d_from, d_to, from, to, p, m);
+      for (index_t k = 0; k < A * A; ++k)
+        for (index_t t = 0; t < dl.taps; ++t) {
+          product<T> one{list,
+                         0,
+                         to - from,
+                         v + k * cut.run * padded,
+                         1,
+                         padded,
+                         m + k * cut.run * columns,
+                         columns,
+                         nullptr,
+                         block > first,
+                         columns,
+                         width};
+          for (index_t d = d_from; d < d_to; ++d)
+            if (d + dl.start + t >= 0 && d + dl.start + t < dl.in)
+              list[one.count++] = {(d - d_from + t) * plane, (d - d_from) * result};
+          multiply(one, p.registers, ci, to_u + (k * dl.taps + t) * ci * columns);
+        }
+    }
+  });
+  add_weight_gradients<M>(cx, l, cut_channels, lanes, lane_size, u, gw);
+}
+
 }  // namespace insula::detail::conv
