@@ -55,9 +55,9 @@ TEMPLATE_TEST_CASE("exponentials at and beyond the ends of the range", "", float
   CHECK(e(0) == T(1));
   CHECK(two(0) == T(1));
   CHECK(two(10) == T(1024));
-  for (T const x : {T(-720), T(-1e30), -limits::max()}) {
+  for (T const x : {T(-720), T(-1e30), -limits::max(), -limits::infinity()}) {
     CHECK(e(x) == T(0));
-    CHECK(two(2 * x > -limits::max() ? 2 * x : x) == T(0));
+    CHECK(two(2 * x) == T(0));
   }
   for (T const x : {T(720), T(1e30), limits::infinity()}) {
     CHECK(e(x) == limits::infinity());

@@ -16,6 +16,7 @@ template <scalar T>
 struct exp_constants;
 template <>
 struct exp_constants<float> {
+  typedef std::uint32_t bits __attribute__((vector_size(register_bytes)));  // unsigned: sums may wrap around
   static constexpr int mantissa = 23, degree = 6;
   static constexpr float round = 0x1.8p23f, least_2 = -127, most_2 = 128;
   static constexpr float log2e = 0x1.715476p0f, ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
@@ -28,6 +29,7 @@ struct exp_constants<float> {
 };
 template <>
 struct exp_constants<double> {
+  typedef std::uint64_t bits __attribute__((vector_size(register_bytes)));
   static constexpr int mantissa = 52, degree = 11;
   static constexpr double round = 0x1.8p52, least_2 = -1023, most_2 = 1024;
   static constexpr double log2e = 0x1.71547652b82fep0;
@@ -43,15 +45,46 @@ struct exp_constants<double> {
       2.7564256826273949e-6,  2.762630960359886e-7,  2.29811640278962782e-8};
 };
 
-/// (1 + f q(f)) 2^n, where the low bits of `rounded` hold n.
+/// (All lanes are named in the masked intrinsics because g++ 12 warns about the undefined operand of the others.)
+/// The nearest integer to a, and in what form 2^(that integer) is applied: AVX-512 scales by a number, elsewhere the
+/// low bits of a + round are added to the exponent.
 template <scalar T>
-INSULA_INLINE pack<T> scaled_polynomial(pack<T> f, T const* c, pack<T> rounded) {
+INSULA_INLINE pack<T> with_integer(pack<T> a) {
+#if defined(INSULA_AVX512)
+  constexpr int nearest = 8;  // to nearest even, no exception
+  if constexpr (sizeof(T) == 4)
+    return (pack<T>)_mm512_maskz_roundscale_ps(__mmask16(-1), (__m512)a, nearest);
+  else
+    return (pack<T>)_mm512_maskz_roundscale_pd(__mmask8(-1), (__m512d)a, nearest);
+#else
+  return a + broadcast(exp_constants<T>::round);
+#endif
+}
+template <scalar T>
+INSULA_INLINE pack<T> integer(pack<T> with) {
+#if defined(INSULA_AVX512)
+  return with;
+#else
+  return with - broadcast(exp_constants<T>::round);
+#endif
+}
+
+/// (1 + f q(f)) 2^n
+template <scalar T>
+INSULA_INLINE pack<T> scaled_polynomial(pack<T> f, T const* c, pack<T> with_n) {
   using constants = exp_constants<T>;
   pack<T> p = broadcast(c[constants::degree - 1]);
 #pragma GCC unroll 12
   for (int i = constants::degree - 2; i >= 0; --i) p = fma(p, f, broadcast(c[i]));
   p = fma(p, f, broadcast(T(1)));
-  return (pack<T>)((mask<T>)p + ((mask<T>)rounded << constants::mantissa));
+#if defined(INSULA_AVX512)
+  if constexpr (sizeof(T) == 4)
+    return (pack<T>)_mm512_maskz_scalef_ps(__mmask16(-1), (__m512)p, (__m512)with_n);
+  else
+    return (pack<T>)_mm512_maskz_scalef_pd(__mmask8(-1), (__m512d)p, (__m512d)with_n);
+#else
+  return (pack<T>)((mask<T>)p + ((mask<T>)with_n << constants::mantissa));
+#endif
 }
 
 }  // namespace detail
@@ -61,10 +94,18 @@ INSULA_INLINE pack<T> scaled_polynomial(pack<T> f, T const* c, pack<T> rounded) 
 template <scalar T>
 INSULA_INLINE pack<T> exp2(pack<T> x) {
   using constants = detail::exp_constants<T>;
+#if defined(INSULA_AVX512)  // x minus its nearest integer in one instruction, 0 if x is infinite
+  pack<T> f;
+  if constexpr (sizeof(T) == 4)
+    f = (pack<T>)_mm512_maskz_reduce_ps(__mmask16(-1), (__m512)x, 8);
+  else
+    f = (pack<T>)_mm512_maskz_reduce_pd(__mmask8(-1), (__m512d)x, 8);
+  return detail::scaled_polynomial<T>(f, constants::base_2, detail::with_integer<T>(x));
+#else
   x = min(broadcast(constants::most_2), max(broadcast(constants::least_2), x));  // in this order NaN passes
-  pack<T> const rounded = x + broadcast(constants::round);
-  pack<T> const f = x - (rounded - broadcast(constants::round));
-  return detail::scaled_polynomial<T>(f, constants::base_2, rounded);
+  pack<T> const n = detail::with_integer<T>(x);
+  return detail::scaled_polynomial<T>(x - detail::integer<T>(n), constants::base_2, n);
+#endif
 }
 
 /// e^x. Relative error below 2e-7 (float), 5e-16 (double). Zero below 2^-126 (2^-1022), infinite beyond the largest
@@ -72,10 +113,14 @@ INSULA_INLINE pack<T> exp2(pack<T> x) {
 template <scalar T>
 INSULA_INLINE pack<T> exp(pack<T> x) {
   using constants = detail::exp_constants<T>;
-  pack<T> const rounded = fma(x, broadcast(constants::log2e), broadcast(constants::round));
-  pack<T> const n = rounded - broadcast(constants::round);
+#if defined(INSULA_AVX512)
+  pack<T> const with_n = detail::with_integer<T>(x * broadcast(constants::log2e));
+#else
+  pack<T> const with_n = fma(x, broadcast(constants::log2e), broadcast(constants::round));
+#endif
+  pack<T> const n = detail::integer<T>(with_n);
   pack<T> const f = fnma(n, broadcast(constants::ln2_low), fnma(n, broadcast(constants::ln2_high), x));
-  pack<T> const y = detail::scaled_polynomial<T>(f, constants::base_e, rounded);
+  pack<T> const y = detail::scaled_polynomial<T>(f, constants::base_e, with_n);
   pack<T> const infinite = broadcast(T(INFINITY));
   return x < broadcast(constants::least_e) ? zero<T>() : x > broadcast(constants::most_e) ? infinite : y;
 }
