@@ -50,22 +50,18 @@ class forward {
     if (lse)
       for (index_t p = 0; p < s_.tokens - slot.window.rows; ++p) lse[slot.window.padding[p]] = 0;
     for (index_t first = 0; first < slot.window.rows; first += tile_queries) {
-      query_block<T> const block(s_, slot.window, bias, values.mask, first);
-      T scale[tile_queries], log_sum[tile_queries];
-      if (slot.window.mixed)
-        score<true>(block, values.q + first * s_.row, values.k_columns, scores, scale, log_sum);
-      else
-        score<false>(block, values.q + first * s_.row, values.k_columns, scores, scale, log_sum);
+      T sum[tile_queries], shift[tile_queries];
+      softmax(slot.window, bias, values, first, scores, sum, shift);
       simd::multiply<T, false>(tile_queries, s_.row, s_.tokens, scores, s_.keys, 1, values.v, s_.row, sums,
                                s_.row);
       index_t const rows = slot.window.rows - first < tile_queries ? slot.window.rows - first : tile_queries;
       for (index_t r = 0; r < rows; ++r) {
         T* out = slot.normed + (first + r) * s_.channels + head * s_.width;
-        auto const factor = simd::broadcast(scale[r]);
+        auto const factor = simd::broadcast(1 / sum[r]);
         for_packs<T>(s_.width, [&](index_t e, auto n) {
           store<T>(out + e, simd::load(sums + r * s_.row + e) * factor, n);
         });
-        if (lse) lse[slot.window.token[first + r]] = log_sum[r] + std::log(1 / scale[r]);
+        if (lse) lse[slot.window.token[first + r]] = shift[r] * ln2<T> + std::log(sum[r]);
       }
     }
   }
@@ -87,40 +83,20 @@ class forward {
   }
 
  private:
-  /// scores = 2^(a - largest of the row) for a block of queries; scale = 1 / their sum.
-  template <bool Masked>
-  void score(query_block<T> const& block, T const* q, T const* k_columns, T* scores, T* scale,
-             T* largest) const {
-    using pack = simd::pack<T>;
-    constexpr int w = simd::width<T>;
-    pack most[tile_queries];
-    for (auto& m : most) m = simd::broadcast(no_key<T>);
-    for (index_t j = 0; j < s_.keys; j += tile_keys<T>) {
-      pack sum[tile_queries][tile_registers];
-      score_tile<T, Masked>(s_, block, q, k_columns, j, sum);
-#pragma GCC unroll 16
-      for (int r = 0; r < tile_queries; ++r) {
-#pragma GCC unroll 4
-        for (int v = 0; v < tile_registers; ++v) simd::store(scores + r * s_.keys + j + v * w, sum[r][v]);
-        most[r] = simd::max(most[r], simd::max(sum[r][0], sum[r][1]));
-      }
-    }
-    for (int r = 0; r < tile_queries; ++r) {
-      T const top = simd::largest<T>(most[r]);
-      pack const m = simd::broadcast(top);
-      pack sum[tile_registers] = {};
-      T* row = scores + r * s_.keys;
-      for (index_t j = 0; j < s_.keys; j += tile_keys<T>) {
-#pragma GCC unroll 4
-        for (int v = 0; v < tile_registers; ++v) {
-          pack const e = simd::exp2<T>(simd::load(row + j + v * w) - m);
-          sum[v] += e;
-          simd::store(row + j + v * w, e);
-        }
-      }
-      scale[r] = 1 / simd::sum<T>(sum[0] + sum[1]);
-      largest[r] = top * ln2<T>;
-    }
+  /// scores = 2^(a - shift) for a tile of queries, and their sums. As a rule the range of the numbers allows shift = 0,
+  /// which needs no largest score beforehand and rounds least; else shift = the largest score of each row.
+  void softmax(window_rows const& window, T const* bias, head_values<T> const& values, index_t first,
+               T* scores, T* sum, T* shift) const {
+    constexpr T least = sizeof(T) == 4 ? T(0x1p-64) : T(0x1p-512),
+                most = sizeof(T) == 4 ? T(0x1p64) : T(0x1p512);
+    query_block<T> const block(s_, window, bias, values.mask, first);
+    for (int r = 0; r < tile_queries; ++r) shift[r] = 0;
+    exponentials(s_, window, block, values, first, shift, scores, sum);
+    bool usual = true;
+    for (int r = 0; r < tile_queries; ++r) usual = usual && sum[r] > least && sum[r] < most;
+    if (usual) return;
+    largest_scores(s_, window, block, values, first, scores, shift);
+    exponentials(s_, window, block, values, first, shift, scores, sum);
   }
 
   arguments const& args_;

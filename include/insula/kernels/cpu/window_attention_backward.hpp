@@ -91,9 +91,7 @@ class gradient {
       index_t const rows = left < block_rows ? left : block_rows;
       T scale[block_rows];
       for (index_t r = 0; r < rows; r += tile_queries)
-        slot.window.mixed
-            ? probabilities<true>(slot, head, values, lse, first + r, m.p + r * s_.keys, scale + r)
-            : probabilities<false>(slot, head, values, lse, first + r, m.p + r * s_.keys, scale + r);
+        probabilities(slot.window, head, values, lse, first + r, m.p + r * s_.keys, scale + r);
       simd::multiply<T, false>(rows, s_.row, s_.tokens, m.p, s_.keys, 1, values.v, s_.row, m.sums, s_.row);
       for (index_t r = 0; r < rows; ++r) {
         scale_row(m.sums + r * s_.row, scale[r]);
@@ -118,20 +116,20 @@ class gradient {
     unpack_keys(slot, head, m.gv, T(1), 2);
   }
 
-  /// table (entries, reversed as in expand_table) += score_sum along the diagonals.
+  /// table (entries, reversed as in expand_table) += score_sum along its diagonals. Query and key rows of the window
+  /// that are equally far apart share their entries: their blocks (window.w, window.w) are added up first.
   void fold(T const* score_sum, T* table) const {
     table_codes const codes{s_.g.window};
-    index_t const run = s_.g.window.w;
-    for (index_t i = 0; i < s_.tokens; ++i) {
-      T* to = table + codes.centre() - codes.code(i);
-      for (index_t j = 0; j < s_.tokens; j += run) {
-        T* piece = to + codes.code(j);
-        T const* from = score_sum + i * s_.keys + j;
-        for_packs<T>(s_.tokens - j < run ? s_.tokens - j : run, [&](index_t e, auto n) {
-          store<T>(piece + e, load<T>(piece + e, n) + load<T>(from + e, n), n);
-        });
-      }
-    }
+    extent const window = s_.g.window;
+    for (index_t d = 1 - window.d; d < window.d; ++d)
+      for (index_t h = 1 - window.h; h < window.h; ++h)
+        for (index_t i = 0; i < window.w; ++i)
+          for (index_t j = 0; j < window.w; j += simd::width<T>) {
+            T sum[simd::width<T>];
+            simd::store(sum, block_sum(score_sum, d, h, i, j));
+            T* to = table + codes.centre() - (d * (2 * window.h - 1) + h) * (2 * window.w - 1) - i + j;
+            for (index_t e = 0; e < simd::width<T> && j + e < window.w; ++e) to[e] += sum[e];
+          }
   }
 
   /// Some columns of the gradients of the qkv weights and bias.
@@ -167,14 +165,30 @@ class gradient {
  private:
   static constexpr index_t block_rows = 2 * tile_queries;
 
+  /// Sum over window rows (d, h) apart of token i of the query row against tokens from j on of the key row.
+  simd::pack<T> block_sum(T const* score_sum, index_t d, index_t h, index_t i, index_t j) const {
+    extent const window = s_.g.window;
+    auto sum = simd::zero<T>();
+    for (index_t qd = d > 0 ? d : 0; qd < window.d && qd - d < window.d; ++qd)
+      for (index_t qh = h > 0 ? h : 0; qh < window.h && qh - h < window.h; ++qh) {
+        index_t const query = (qd * window.h + qh) * window.w + i;
+        index_t const key = ((qd - d) * window.h + qh - h) * window.w + j, left = s_.tokens - key;
+        if (query >= s_.tokens || left <= 0) continue;
+        T const* from = score_sum + query * s_.keys + key;
+        sum += left >= simd::width<T> ? simd::load(from) : simd::load(from, int(left));
+      }
+    return sum;
+  }
+
   struct block_memory {
-    T *v_columns, *go;  // (width, keys), (padded rows, row)
-    T *p, *ga;          // (block_rows, keys)
-    T *sums, *gk, *gv;  // (block_rows, row), (tokens, row), (tokens, row)
+    T *v_columns, *go, *go_tile;  // (width, keys), (padded rows, row)
+    T *p, *ga;                    // (block_rows, keys)
+    T *sums, *gk, *gv;            // (block_rows, row), (tokens, row), (tokens, row)
 
     block_memory(scratch& memory, sizes<T> const& s)
         : v_columns(memory.take<T>(s.width * s.keys)),
           go(memory.take<T>(s.padded_rows() * s.row)),
+          go_tile(memory.take<T>(tile_queries * s.width)),
           p(memory.take<T>(block_rows * s.keys)),
           ga(memory.take<T>(block_rows * s.keys)),
           sums(memory.take<T>(block_rows * s.row)),
@@ -234,67 +248,51 @@ class gradient {
 
   /// p = 2^(a - lse) for a tile of queries, 0 for rows beyond the last; scale = 1 / sum of the row. Probabilities are
   /// scale p: near 1 as the scale is, without it the rounding of lse would be an error common to the whole row.
-  template <bool Masked>
-  void probabilities(slot_type const& slot, index_t head, head_values<T> const& values, T const* lse,
+  void probabilities(window_rows const& window, index_t head, head_values<T> const& values, T const* lse,
                      index_t first, T* p, T* scale) const {
-    constexpr int w = simd::width<T>;
-    query_block<T> const block(s_, slot.window, bias_ + head * s_.tokens * s_.keys, values.mask, first);
-    simd::pack<T> shift[tile_queries], total[tile_queries] = {};
+    query_block<T> const block(s_, window, bias_ + head * s_.tokens * s_.keys, values.mask, first);
+    T shift[tile_queries], sum[tile_queries];
     for (index_t r = 0; r < tile_queries; ++r)
-      shift[r] = simd::broadcast(first + r < slot.window.rows ? log2e<T> * lse[slot.window.token[first + r]]
-                                                              : -no_key<T>);
-    for (index_t j = 0; j < s_.keys; j += tile_keys<T>) {
-      simd::pack<T> sum[tile_queries][tile_registers];
-      score_tile<T, Masked>(s_, block, values.q + first * s_.row, values.k_columns, j, sum);
-#pragma GCC unroll 16
-      for (int r = 0; r < tile_queries; ++r)
-#pragma GCC unroll 4
-        for (int v = 0; v < tile_registers; ++v) {
-          auto const e = simd::exp2<T>(sum[r][v] - shift[r]);
-          total[r] += e;
-          simd::store(p + r * s_.keys + j + v * w, e);
-        }
-    }
-    for (index_t r = 0; r < tile_queries; ++r)
-      scale[r] = first + r < slot.window.rows ? 1 / simd::sum<T>(total[r]) : T(0);
+      shift[r] = first + r < window.rows ? log2e<T> * lse[window.token[first + r]] : -no_key<T>;
+    exponentials(s_, window, block, values, first, shift, p, sum);
+    for (index_t r = 0; r < tile_queries; ++r) scale[r] = first + r < window.rows ? 1 / sum[r] : T(0);
   }
 
   /// ga = p (go v^T - dot) for a tile of queries.
   void score_gradient(window_rows const& window, block_memory const& m, index_t first, T const* dots,
                       T const* p, T* ga, T* score_sum) const {
-    constexpr int w = simd::width<T>;
-    T const* go = m.go + first * s_.row;
     T* total[tile_queries];
-    for (index_t r = 0; r < tile_queries; ++r)
+    for (index_t r = 0; r < tile_queries; ++r)  // rows beyond the last add zeros to row 0
       total[r] =
-          score_sum && first + r < window.rows ? score_sum + window.token[first + r] * s_.keys : nullptr;
-    for (index_t j = 0; j < s_.keys; j += tile_keys<T>) {
-      simd::pack<T> sum[tile_queries][tile_registers];
+          score_sum + (score_sum ? window.token[first + r < window.rows ? first + r : 0] * s_.keys : 0);
+    head_values<T>::tile(s_, m.go + first * s_.row, m.go_tile);
+    for (index_t j = 0; j < s_.keys; j += tile_keys<T>)
+      if (score_sum)
+        gradient_tile<true>(j, s_.width, m.go_tile, m.v_columns, s_.keys, dots, p, ga, total);
+      else
+        gradient_tile<false>(j, s_.width, m.go_tile, m.v_columns, s_.keys, dots, p, ga, total);
+  }
+
+  template <bool Adds>
+  __attribute__((noinline)) static void gradient_tile(index_t j, index_t width, T const* go_tile,
+                                                      T const* v_columns, index_t keys, T const* dots,
+                                                      T const* p, T* ga, T* const* total) {
+    constexpr int w = simd::width<T>;
+    simd::pack<T> sum[tile_queries][tile_registers];
 #pragma GCC unroll 16
-      for (int r = 0; r < tile_queries; ++r)
+    for (int r = 0; r < tile_queries; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::broadcast(-dots[r]);
-      for (index_t e = 0; e < s_.width; ++e) {
-        simd::pack<T> value[tile_registers];
-#pragma GCC unroll 4
-        for (int v = 0; v < tile_registers; ++v) value[v] = simd::load(m.v_columns + e * s_.keys + j + v * w);
+      for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::broadcast(-dots[r]);
+    multiply_tile<T>(width, go_tile, v_columns + j, keys, sum);
+    p += j, ga += j;
 #pragma GCC unroll 16
-        for (int r = 0; r < tile_queries; ++r) {
-          auto const x = simd::broadcast(go[r * s_.row + e]);
+    for (int r = 0; r < tile_queries; ++r, p += keys, ga += keys)
 #pragma GCC unroll 4
-          for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::fma(x, value[v], sum[r][v]);
-        }
+      for (int v = 0; v < tile_registers; ++v) {
+        auto const g = simd::load(p + v * w) * sum[r][v];
+        simd::store(ga + v * w, g);
+        if constexpr (Adds) simd::store(total[r] + j + v * w, simd::load(total[r] + j + v * w) + g);
       }
-#pragma GCC unroll 16
-      for (int r = 0; r < tile_queries; ++r)
-#pragma GCC unroll 4
-        for (int v = 0; v < tile_registers; ++v) {
-          index_t const at = r * s_.keys + j + v * w;
-          auto const g = simd::load(p + at) * sum[r][v];
-          simd::store(ga + at, g);
-          if (total[r]) simd::store(total[r] + j + v * w, simd::load(total[r] + j + v * w) + g);
-        }
-    }
   }
 
   void input_row(slot_type const& slot, index_t r, weight_sums<T> const& sums) const {

@@ -2,6 +2,8 @@
 // The stages that window attention and its gradient share: where tokens live, the expanded bias, norm and head packing.
 #pragma once
 
+#include <type_traits>
+
 #include "insula/device/cpu.hpp"
 #include "insula/kernels/cpu/block.hpp"
 #include "insula/kernels/cpu/exp.hpp"
@@ -216,7 +218,8 @@ void normalise(window_rows const& window, index_t from, index_t to, index_t chan
 /// padding tokens holding the bias.
 template <scalar T>
 struct head_values {
-  T *q, *k, *v;  // (padded rows, width) times log2(e) / sqrt(width); (tokens, row); (tokens, row)
+  T *q, *k, *v;  // (padded rows, row) times log2(e) / sqrt(width); (tokens, row); (tokens, row)
+  T* q_tiles;    // (tiles, width, tile_queries): what a score tile broadcasts lies together
   T* k_columns;  // (width, keys) transpose of k
   T* mask;       // (8, keys) what a query of each region adds to its scores
 
@@ -224,6 +227,7 @@ struct head_values {
       : q(memory.take<T>(s.padded_rows() * s.row)),
         k(memory.take<T>(s.tokens * s.row)),
         v(memory.take<T>(s.tokens * s.row)),
+        q_tiles(memory.take<T>(s.padded_rows() * s.width)),
         k_columns(memory.take<T>(s.width * s.keys)),
         mask(memory.take<T>(8 * s.keys)) {}
 
@@ -254,10 +258,16 @@ struct head_values {
       copy(nullptr, part(1), plain, k + window.padding[p] * s.row);
       copy(nullptr, part(2), plain, v + window.padding[p] * s.row);
     }
+    for (index_t r = 0; r < window.rows; r += tile_queries) tile(s, q + r * s.row, q_tiles + r * s.width);
     columns(s, k, k_columns);
     if (window.mixed) region_scores(s, window);
   }
 
+  /// out (width, tile_queries) = transpose of a tile of rows.
+  static void tile(sizes<T> const& s, T const* rows, T* out) {
+    for (index_t e = 0; e < s.width; ++e)
+      for (index_t r = 0; r < tile_queries; ++r) out[e * tile_queries + r] = rows[r * s.row + e];
+  }
   /// out (width, keys) = transpose of values (tokens, row), zero beyond the tokens.
   static void columns(sizes<T> const& s, T const* values, T* out) {
     simd::transpose(s.tokens, s.width, values, s.row, out, s.keys);
@@ -288,11 +298,34 @@ struct query_block {
   }
 };
 
-/// sum[r][v] = bias (+ mask) + q k^T for one tile of queries and the keys from j on.
-template <scalar T, bool Masked>
-INSULA_INLINE void score_tile(sizes<T> const& s, query_block<T> const& block, T const* q, T const* k_columns,
-                              index_t j, simd::pack<T> (&sum)[tile_queries][tile_registers]) {
+/// sum[r][v] += a b for one tile: a (width, tile_queries), b (width, b_row) from its first used column on.
+template <scalar T>
+INSULA_INLINE void multiply_tile(index_t width, T const* a, T const* b, index_t b_row,
+                                 simd::pack<T> (&sum)[tile_queries][tile_registers]) {
   constexpr int w = simd::width<T>;
+  for (index_t e = 0; e < width; ++e, a += tile_queries, b += b_row) {
+    simd::pack<T> row[tile_registers];
+#pragma GCC unroll 4
+    for (int v = 0; v < tile_registers; ++v) row[v] = simd::load(b + v * w);
+#pragma GCC unroll 16
+    for (int r = 0; r < tile_queries; ++r) {
+      auto const x = simd::broadcast(a[r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::fma(x, row[v], sum[r][v]);
+    }
+  }
+}
+
+enum class score { raw, exponential };
+
+/// One tile of scores a = bias (+ mask) + q k^T at the keys from j on: out = a, or out = 2^(a - shift) and
+/// total (tile_queries, registers) += out. A function of its own, so that the accumulators get all registers.
+template <scalar T, score What, bool Masked>
+__attribute__((noinline)) void score_tile(query_block<T> const& block, index_t j, index_t width,
+                                          T const* q_tile, T const* k_columns, index_t keys, T const* shift,
+                                          T* out, T* total) {
+  constexpr int w = simd::width<T>;
+  simd::pack<T> sum[tile_queries][tile_registers];
 #pragma GCC unroll 16
   for (int r = 0; r < tile_queries; ++r)
 #pragma GCC unroll 4
@@ -300,16 +333,51 @@ INSULA_INLINE void score_tile(sizes<T> const& s, query_block<T> const& block, T 
       sum[r][v] = simd::load(block.bias[r] + j + v * w);
       if constexpr (Masked) sum[r][v] += simd::load(block.mask[r] + j + v * w);
     }
-  for (index_t e = 0; e < s.width; ++e) {
-    simd::pack<T> key[tile_registers];
-#pragma GCC unroll 4
-    for (int v = 0; v < tile_registers; ++v) key[v] = simd::load(k_columns + e * s.keys + j + v * w);
+  multiply_tile<T>(width, q_tile, k_columns + j, keys, sum);
+  out += j;
 #pragma GCC unroll 16
-    for (int r = 0; r < tile_queries; ++r) {
-      auto const x = simd::broadcast(q[r * s.row + e]);
+  for (int r = 0; r < tile_queries; ++r, out += keys) {
+    if constexpr (What == score::exponential) {
+      auto const m = simd::broadcast(shift[r]);
+      auto t = simd::load(total + r * w);
 #pragma GCC unroll 4
-      for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::fma(x, key[v], sum[r][v]);
+      for (int v = 0; v < tile_registers; ++v) {
+        sum[r][v] = simd::exp2<T>(sum[r][v] - m);
+        t += sum[r][v];
+      }
+      simd::store(total + r * w, t);
     }
+#pragma GCC unroll 4
+    for (int v = 0; v < tile_registers; ++v) simd::store(out + v * w, sum[r][v]);
+  }
+}
+
+/// All keys of a tile of queries: out (tile_queries, keys) = 2^(a - shift), sums = their row sums.
+template <scalar T>
+void exponentials(sizes<T> const& s, window_rows const& window, query_block<T> const& block,
+                  head_values<T> const& values, index_t first, T const* shift, T* out, T* sums) {
+  alignas(cache_line) T total[tile_queries * simd::width<T>] = {};
+  T const* q = values.q_tiles + first * s.width;
+  auto const tile =
+      window.mixed ? score_tile<T, score::exponential, true> : score_tile<T, score::exponential, false>;
+  for (index_t j = 0; j < s.keys; j += tile_keys<T>)
+    tile(block, j, s.width, q, values.k_columns, s.keys, shift, out, total);
+  for (int r = 0; r < tile_queries; ++r) sums[r] = simd::sum<T>(simd::load(total + r * simd::width<T>));
+}
+
+/// largest[r] = the largest score of each row of a tile; out is used for the scores.
+template <scalar T>
+void largest_scores(sizes<T> const& s, window_rows const& window, query_block<T> const& block,
+                    head_values<T> const& values, index_t first, T* out, T* largest) {
+  T const* q = values.q_tiles + first * s.width;
+  auto const tile = window.mixed ? score_tile<T, score::raw, true> : score_tile<T, score::raw, false>;
+  for (index_t j = 0; j < s.keys; j += tile_keys<T>)
+    tile(block, j, s.width, q, values.k_columns, s.keys, nullptr, out, nullptr);
+  for (index_t r = 0; r < tile_queries; ++r) {
+    auto most = simd::load(out + r * s.keys);
+    for (index_t j = simd::width<T>; j < s.keys; j += simd::width<T>)
+      most = simd::max(most, simd::load(out + r * s.keys + j));
+    largest[r] = simd::largest<T>(most);
   }
 }
 
