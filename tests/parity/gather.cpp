@@ -39,7 +39,7 @@ TEST_CASE("patch merging copies the eight sub-grids in the order asked for") {
 
 TEST_CASE("patch merging on the CPU is the reference") {
   std::mt19937 g(1);
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < 24; ++round) {
     index_t const batch = pick(g, {1, 3}), c = pick(g, {1, 5, 24, 48, 50});
     extent const in = pick_extent(g);
     op::merge_order const order = orders[round % 4];
@@ -84,7 +84,7 @@ TEST_CASE("the voxel shuffle puts channel ((c bd + i) bh + j) bw + k at offset (
 
 TEST_CASE("the voxel shuffle on the CPU is the reference") {
   std::mt19937 g(2);
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < 24; ++round) {
     index_t const batch = pick(g, {1, 3}), c = pick(g, {1, 1, 5, 24});
     extent const in = pick_extent(g), block{pick(g, {1, 2, 3}), pick(g, {1, 2, 3}), pick(g, {1, 2, 2, 3})};
     bool const adds = round & 1;
@@ -115,7 +115,7 @@ TEST_CASE("the gradient of the voxel shuffle undoes it") {
 
 TEST_CASE("concatenation on the CPU is the reference") {
   std::mt19937 g(3);
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < 24; ++round) {
     index_t const rows = pick(g, {1, 7, 105, 700}), ca = pick(g, {1, 5, 24, 48, 50}),
                   cb = pick(g, {1, 5, 24, 48});
     bool const a_adds = round & 1, b_adds = round & 2;

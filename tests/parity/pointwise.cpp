@@ -47,7 +47,7 @@ TEST_CASE("mask-token injection replaces masked positions only") {
 TEST_CASE(
     "mask-token injection on the CPU is the reference, with and without mask and gradients, in place too") {
   std::mt19937 g(1);
-  for (int round = 0; round < 48; ++round) {
+  for (int round = 0; round < 24; ++round) {
     index_t const batch = pick(g, {1, 3}), positions = pick(g, {1, 2, 35, 343, 1500}),
                   c = pick(g, {1, 5, 24, 48, 50});
     bool const adds = round & 1, in_place = round & 2, has_mask = round % 3 != 0, has_gx = round % 5 != 0,
@@ -92,7 +92,7 @@ TEST_CASE("drop path keeps a sample whole, scaled by the survival rate, or drops
 
 TEST_CASE("drop path on the CPU is the reference") {
   std::mt19937 g(2);
-  for (int round = 0; round < 48; ++round) {
+  for (int round = 0; round < 24; ++round) {
     index_t const batch = pick(g, {1, 3, 8}), size = pick(g, {1, 5, 48, 343, 20000});
     bool const adds = round & 1, training = round & 2, has_skip = round % 3 != 0;
     double const rate = round % 4 == 1 ? 0 : round % 5 == 0 ? 1 : 0.4;

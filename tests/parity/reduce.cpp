@@ -42,8 +42,8 @@ std::vector<std::int64_t> random_patients(index_t n, index_t most, std::uint64_t
 
 TEST_CASE("average pooling on the CPU is the reference") {
   std::mt19937 g(1);
-  for (int round = 0; round < 40; ++round) {
-    index_t const batch = pick(g, {1, 3}), positions = pick(g, {1, 2, 27, 343, 1000}),
+  for (int round = 0; round < 20; ++round) {
+    index_t const batch = pick(g, {1, 3}), positions = pick(g, {1, 2, 27, 343, 700}),
                   c = pick(g, {1, 5, 24, 48, 50, 384});
     bool const adds = round & 1;
     check_parity([&]<class B, class T>(context<B>& cx) -> outputs {
@@ -72,8 +72,8 @@ TEST_CASE("the gradient of average pooling is its transpose") {
 
 TEST_CASE("vector normalisation on the CPU is the reference, also of very short and very long vectors") {
   std::mt19937 g(2);
-  for (int round = 0; round < 40; ++round) {
-    index_t const rows = pick(g, {1, 3, 50, 300}), width = pick(g, {1, 5, 24, 48, 50, 128});
+  for (int round = 0; round < 20; ++round) {
+    index_t const rows = pick(g, {1, 3, 50, 140}), width = pick(g, {1, 5, 24, 48, 50, 128});
     bool const adds = round & 1;
     float const size = round % 5 == 1 ? 1e-20f : round % 5 == 2 ? 0.0f : round % 5 == 3 ? 1e15f : 1.0f;
     // The gradient may cancel (entirely for width 1): errors are measured against its two parts.
@@ -150,7 +150,7 @@ TEST_CASE("the masked error counts and sums masked positions only") {
 
 TEST_CASE("the masked error on the CPU is the reference") {
   std::mt19937 g(3);
-  for (int round = 0; round < 48; ++round) {
+  for (int round = 0; round < 24; ++round) {
     index_t const positions = pick(g, {1, 7, 35, 1000, 40001}),
                   c = positions > 1000 ? pick(g, {1, 2}) : pick(g, {1, 1, 5, 24, 48, 50});
     bool const adds = round & 1, has_mask = round % 4 != 0;
@@ -242,9 +242,9 @@ TEST_CASE("InfoNCE reproduces the published loss and gradient") {
 
 TEST_CASE("InfoNCE on the CPU is the reference") {
   std::mt19937 g(5);
-  for (int round = 0; round < 60; ++round) {
-    index_t const batch = pick(g, {1, 2, 3, 17, 32}), width = pick(g, {1, 5, 24, 50, 128}),
-                  length = pick(g, {1, 7, 128, 129, 1000, 1025, 2500});
+  for (int round = 0; round < 30; ++round) {
+    index_t const batch = pick(g, {1, 2, 3, 17, 32}), width = pick(g, {5, 24, 50, 128}),
+                  length = pick(g, {1, 7, 129, 1000, 1025, 2200});
     double const temperature = round % 4 == 0 ? 0.01 : round % 4 == 1 ? 0.07 : 0.2;
     double const stretch = round % 5 == 0 ? 3 : 1;  // 3: many similarities leave [-1, 1]
     auto const invalid = round & 1 ? op::invalid_negative::clamped : op::invalid_negative::excluded;
@@ -256,7 +256,6 @@ TEST_CASE("InfoNCE on the CPU is the reference") {
     // A similarity is off by a few rounding errors, a logit by that over the temperature; in double the sums of up
     // to 2500 terms add as much.
     double const single = 2e-7 / temperature, twice = 5e-15 / temperature;
-    if (width == 1) continue;  // every similarity is +-1, exactly on the bounds of the clamp: tested below
     check_parity(
         [&]<class B, class T>(context<B>& cx) -> outputs {
           auto const q = unit_rows<T>(batch, width, 1, stretch), k = unit_rows<T>(batch, width, 2),
@@ -329,8 +328,8 @@ TEST_CASE("the gradient of InfoNCE agrees with finite differences") {
 
 TEST_CASE("cross-entropy on the CPU is the reference") {
   std::mt19937 g(6);
-  for (int round = 0; round < 40; ++round) {
-    index_t const rows = pick(g, {1, 3, 50, 2000}), classes = pick(g, {1, 2, 3, 5, 17, 50, 100});
+  for (int round = 0; round < 20; ++round) {
+    index_t const rows = pick(g, {1, 3, 50, 700}), classes = pick(g, {1, 2, 3, 5, 17, 50, 100});
     double const spread = round % 3 == 0 ? 300 : 3;
     std::vector<std::int32_t> label;
     for (index_t r = 0; r < rows; ++r) label.push_back(std::int32_t(index_t(g()) % classes));
