@@ -2,7 +2,7 @@
 // Activations as layers, and the joins add and drop_path.
 #pragma once
 
-#include "insula/net/layer.hpp"
+#include "insula/net/compose.hpp"
 #include "insula/op/copy.hpp"
 #include "insula/op/pointwise.hpp"
 
