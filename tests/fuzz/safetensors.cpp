@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // libFuzzer target: any bytes are either refused with an error or read within bounds.
-//   clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -I include tests/fuzz/safetensors.cpp -o fuzz-safetensors
+//   clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -I include tests/fuzz/safetensors.cpp -o
+//   fuzz-safetensors
 #include "insula/io/safetensors.hpp"
 
 #include <cstdlib>
@@ -8,8 +9,8 @@
 using namespace insula;
 
 extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
-  // The first byte picks: 0 = a whole file; otherwise the rest is a header followed by that many bytes of data, so that the
-  // fuzzer need not guess the length.
+  // The first byte picks: 0 = a whole file; otherwise the rest is a header followed by that many bytes of
+  // data, so that the fuzzer need not guess the length.
   if (size == 0) return 0;
   std::size_t const kind = data[0];
   std::vector<std::byte> file;

@@ -159,7 +159,8 @@ TEST_CASE("every half and bfloat16 goes to float and back, and rounding is to ne
     wrong += std::isnan(f) ? !std::isnan(from_f16(to_f16(f))) : to_f16(f) != bits;
     wrong += std::isnan(b) ? !std::isnan(from_bf16(to_bf16(b))) : to_bf16(b) != bits;
     if (std::isfinite(f)) {
-      // Between this and the next larger half: the midpoint goes to the even one, its neighbours to the nearer one.
+      // Between this and the next larger half: the midpoint goes to the even one, its neighbours to the
+      // nearer one.
       auto const next = std::uint16_t(bits + 1);
       float const g = from_f16(next);
       if (!std::isfinite(g) || (bits & 0x7fff) == 0x7fff) continue;

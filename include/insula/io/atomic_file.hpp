@@ -18,8 +18,8 @@ namespace detail {
 
 inline constexpr std::string_view temporary_suffix = ".insula-tmp";
 
-/// The file that a path names in the end: symbolic links are followed, also dangling ones, so that writing through a link
-/// replaces what it points to and keeps the link.
+/// The file that a path names in the end: symbolic links are followed, also dangling ones, so that writing
+/// through a link replaces what it points to and keeps the link.
 inline std::string link_target(std::string path) {
   namespace fs = std::filesystem;
   std::error_code none;
@@ -42,10 +42,11 @@ inline int sync_folder(std::string const& folder) {
 }  // namespace detail
 
 /// A file in the making:  atomic_file f(path); f.write(...); f.commit();
-/// The bytes go to a hidden temporary beside `path`; commit() flushes them to the disk, renames the temporary to `path` and
-/// flushes the folder. Until then, or if anything fails or the process dies, `path` keeps its old contents. The destructor
-/// removes a temporary that was not committed. Every failure throws error with the file, the system's reason and advice.
-/// An existing file passes on its permissions. Devices, pipes and folders as targets are refused.
+/// The bytes go to a hidden temporary beside `path`; commit() flushes them to the disk, renames the temporary
+/// to `path` and flushes the folder. Until then, or if anything fails or the process dies, `path` keeps its
+/// old contents. The destructor removes a temporary that was not committed. Every failure throws error with
+/// the file, the system's reason and advice. An existing file passes on its permissions. Devices, pipes and
+/// folders as targets are refused.
 class atomic_file {
  public:
   explicit atomic_file(std::string path) : path_(std::move(path)), target_(detail::link_target(path_)) {
@@ -80,8 +81,8 @@ class atomic_file {
   void write(std::string_view text) { write(text.data(), text.size()); }
   void write(std::span<std::byte const> bytes) { write(bytes.data(), bytes.size()); }
 
-  /// Puts the new contents in place of the old. Throws error; then `path` is as it was before, unless the message says that
-  /// only the folder's flush failed.
+  /// Puts the new contents in place of the old. Throws error; then `path` is as it was before, unless the
+  /// message says that only the folder's flush failed.
   void commit() {
     check(file_.open(), "commit ", quote(path_, 4096),
           ": the file was committed or has failed before; open a new one");
@@ -153,9 +154,9 @@ inline void write_file(std::string const& path, std::span<std::byte const> conte
   write_file(path, std::string_view(reinterpret_cast<char const*>(contents.data()), contents.size()));
 }
 
-/// Removes temporaries of atomic_file that a killed process left in `folder`: those not written to for `older_than_seconds`
-/// and not locked by a living writer. Gives the number removed. Files that vanish meanwhile are not an error; throws error
-/// if the folder cannot be listed.
+/// Removes temporaries of atomic_file that a killed process left in `folder`: those not written to for
+/// `older_than_seconds` and not locked by a living writer. Gives the number removed. Files that vanish
+/// meanwhile are not an error; throws error if the folder cannot be listed.
 inline int remove_stale_temporaries(std::string const& folder, double older_than_seconds = 3600) {
   namespace fs = std::filesystem;
   std::error_code e;

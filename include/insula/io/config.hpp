@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The configuration of a run: settings declared once, filled from files and the command line, printed and saved.
+// The configuration of a run: settings declared once, filled from files and the command line.
 #pragma once
 
 #include <span>
@@ -20,8 +20,9 @@ enum class config_request { run, help, print };
 ///   c.add("optim.lr", s.rate, "peak learning rate", {.above = 0, .at_most = 1});
 ///   c.add("model.kind", s.model, "architecture", {.choices = {"swin", "unet"}});
 ///   if (c.arguments(argc, argv) == config_request::help) ...c.help()
-/// Later sources win: the variable's value at declaration, files in order, then overrides key.sub=value. Unknown keys, wrong
-/// types and values out of range throw error with file and line, all of a file at once. The variables must outlive the config.
+/// Later sources win: the variable's value at declaration, files in order, then overrides key.sub=value.
+/// Unknown keys, wrong types and values out of range throw error with file and line, all of a file at once.
+/// The variables must outlive the config.
 class config {
  public:
   explicit config(std::string program, std::string about = "")
@@ -68,8 +69,9 @@ class config {
         o ? apply(key, detail::value_from(*o, assignment.substr(equals + 1)), "command line") : unknown(key);
     if (!wrong.empty()) fail("command line: ", wrong);
   }
-  /// Reads main()'s arguments: --config FILE (also -c, any number), key=value or --key=value, --print-config, -h, --help.
-  /// Files are read first, so overrides win wherever they stand. Checks required settings if the request is `run`.
+  /// Reads main()'s arguments: --config FILE (also -c, any number), key=value or --key=value, --print-config,
+  /// -h, --help. Files are read first, so overrides win wherever they stand. Checks required settings if the
+  /// request is `run`.
   config_request arguments(int argc, char const* const* argv) {
     auto request = config_request::run;
     std::vector<std::string_view> overrides;
@@ -132,8 +134,9 @@ class config {
     }
     return out;
   }
-  /// The resolved configuration as TOML, each setting behind a comment with its meaning and origin; loading it gives the
-  /// same values (integers above 2^63 - 1 only from JSON: TOML has none). This is what --print-config shows.
+  /// The resolved configuration as TOML, each setting behind a comment with its meaning and origin; loading
+  /// it gives the same values (integers above 2^63 - 1 only from JSON: TOML has none). This is what
+  /// --print-config shows.
   std::string toml() const {
     std::string s;
     for (auto const& group : groups()) {
@@ -190,7 +193,8 @@ class config {
     o->origin = origin;
     return "";
   }
-  /// Why there is no such setting, and which is likely meant: one with the same last word, or the nearest one.
+  /// Why there is no such setting, and which is likely meant: one with the same last word, or the nearest
+  /// one.
   std::string unknown(std::string_view key) const {
     std::vector<std::string> inside, same_word, all;
     auto const last = [](std::string_view n) { return n.substr(n.rfind('.') + 1); };

@@ -24,7 +24,8 @@
 
 namespace insula {
 
-/// One key of a file. The value is a number, a string, true or false, a list of those, or {} for an empty table.
+/// One key of a file. The value is a number, a string, true or false, a list of those, or {} for an empty
+/// table.
 struct file_setting {
   std::string key;  // "optim.lr"
   nlohmann::ordered_json value;
@@ -58,7 +59,8 @@ struct counting_iterator {
   friend bool operator!=(counting_iterator const& a, counting_iterator const& b) { return a.at != b.at; }
 };
 
-/// Flattens JSON while it is parsed; refuses duplicate keys, lists of lists or of objects, null and deep nesting.
+/// Flattens JSON while it is parsed; refuses duplicate keys, lists of lists or of objects, null and deep
+/// nesting.
 class settings_sax : public nlohmann::json_sax<nlohmann::ordered_json> {
  public:
   using json = nlohmann::ordered_json;

@@ -53,7 +53,8 @@ class table {
       if (s == m) return true;
     return false;
   }
-  /// The number in a cell, nothing if it is missing; throws error with file, line and column if it is neither.
+  /// The number in a cell, nothing if it is missing; throws error with file, line and column if it is
+  /// neither.
   std::optional<double> number(std::size_t row, std::string_view column) const {
     if (missing(row, column)) return {};
     auto const v = number_in(cell(row, column));
@@ -132,9 +133,9 @@ struct csv_cursor {
 
 }  // namespace detail
 
-/// Parses a table: quoted cells with "" for a quote and line breaks inside, LF or CRLF, an optional byte-order mark, empty
-/// lines skipped. Throws error naming file and line if a row has more or fewer cells than the header, if column names repeat
-/// or if a quote stays open.
+/// Parses a table: quoted cells with "" for a quote and line breaks inside, LF or CRLF, an optional
+/// byte-order mark, empty lines skipped. Throws error naming file and line if a row has more or fewer cells
+/// than the header, if column names repeat or if a quote stays open.
 inline table parse_csv(std::string_view text, char separator, std::string file) {
   if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
   detail::csv_cursor c{text, file, separator};

@@ -106,16 +106,15 @@ constexpr std::uint16_t to_bf16(float x) {
   return std::uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-/// Whether a conversion may change values: `exact` refuses the first value that would change, `nearest` rounds to nearest
-/// even and refuses only finite values that would become infinite.
+/// Whether a conversion may change values: `exact` refuses the first value that would change, `nearest`
+/// rounds to nearest even and refuses only finite values that would become infinite.
 enum class rounding { exact, nearest };
 
 namespace detail {
 
 template <class From, class To>
 constexpr bool same_value(From from, To to) {
-  if constexpr (std::is_integral_v<
-                    From>) {  // compare as integers: 2^63 and above must not overflow the cast back
+  if constexpr (std::is_integral_v<From>) {  // 2^63 and above must not overflow the cast back
     if (double(to) >= std::ldexp(1.0, std::numeric_limits<From>::digits)) return false;
     return From(to) == from;
   } else {
@@ -139,8 +138,8 @@ index_t convert_loop(std::byte const* from, index_t count, T* to, rounding how, 
 
 }  // namespace detail
 
-/// to[i] = value of element i of `from` (little-endian, any alignment), for dtypes that load. Gives the index of the first
-/// element that `how` refuses, or count if all went well. BOOL gives 0 or 1.
+/// to[i] = value of element i of `from` (little-endian, any alignment), for dtypes that load. Gives the index
+/// of the first element that `how` refuses, or count if all went well. BOOL gives 0 or 1.
 template <scalar T>
 index_t convert(dtype type, std::byte const* from, index_t count, T* to, rounding how) {
   auto const as_is = [](auto v) { return v; };
@@ -183,7 +182,8 @@ index_t convert(dtype type, std::byte const* from, index_t count, T* to, roundin
 
 namespace detail {
 
-/// double to float rounded to odd, so that rounding the result again, to a half, gives the nearest half of the double.
+/// double to float rounded to odd, so that rounding the result again, to a half, gives the nearest half of
+/// the double.
 inline float to_odd(float v) { return v; }
 inline float to_odd(double v) {
   auto const f = float(v);
@@ -205,8 +205,8 @@ index_t store_loop(T const* from, index_t count, std::byte* to, Encode encode, D
 
 }  // namespace detail
 
-/// Stores count values as little-endian elements of F16, BF16, F32 or F64, rounded to nearest even. Gives the index of the
-/// first finite value that would become infinite, or count.
+/// Stores count values as little-endian elements of F16, BF16, F32 or F64, rounded to nearest even. Gives the
+/// index of the first finite value that would become infinite, or count.
 template <scalar T>
 index_t store_as(dtype type, T const* from, index_t count, std::byte* to) {
   auto const as_is = [](auto v) { return v; };

@@ -55,7 +55,8 @@ inline std::string_view advice(int errno_value) {
   }
 }
 
-/// Throws error: "write '/data/x': No space left on device; free some space on this disk or write to another one".
+/// Throws error: "write '/data/x': No space left on device; free some space on this disk or write to another
+/// one".
 [[noreturn]] inline void fail_errno(std::string_view what, std::string_view path, int errno_value) {
   fail(what, " ", quote(path, 4096), ": ", std::system_category().message(errno_value), "; ",
        advice(errno_value));

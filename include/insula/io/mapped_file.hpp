@@ -13,9 +13,10 @@
 
 namespace insula {
 
-/// Maps a regular file read-only; pages are read when touched and shared by all processes of a machine. The address stays
-/// the same when the object is moved. The file must not be shortened while it is mapped (the process would get SIGBUS);
-/// files replaced by rename, as atomic_file does, are safe: the mapping keeps the old one. Throws error.
+/// Maps a regular file read-only; pages are read when touched and shared by all processes of a machine. The
+/// address stays the same when the object is moved. The file must not be shortened while it is mapped (the
+/// process would get SIGBUS); files replaced by rename, as atomic_file does, are safe: the mapping keeps the
+/// old one. Throws error.
 class mapped_file {
  public:
   mapped_file() = default;

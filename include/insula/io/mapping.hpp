@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which tensor of a file fills which tensor of a model: renaming, matching, and a report of what does not fit.
+// Which tensor of a file fills which tensor of a model: renaming, matching and a report.
 #pragma once
 
 #include <algorithm>
@@ -70,7 +70,8 @@ struct mapping {
   std::vector<named_shape> wanted, source;
   std::vector<std::string> renamed;  // the file's names after rules and prefix
 
-  /// True if every wanted tensor has its match, but for optional ones, and nothing is left over, but for ignored ones.
+  /// True if every wanted tensor has its match, but for optional ones, and nothing is left over, but for
+  /// ignored ones.
   bool complete() const {
     return wrong_shape.empty() && unexpected.empty() && ambiguous.empty() && unused_rules.empty() &&
            std::all_of(missing.begin(), missing.end(), [](gap const& g) { return g.optional; });
@@ -121,7 +122,8 @@ inline std::string_view without(std::string_view prefix, std::string_view name) 
   return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
 }
 
-/// Searches the chain of known prefixes whose removal matches the most wanted names; the shortest of equally good ones.
+/// Searches the chain of known prefixes whose removal matches the most wanted names; the shortest of equally
+/// good ones.
 struct prefix_search {
   std::set<std::string, std::less<>> const& wanted;
   std::vector<std::string> const& names;
@@ -143,8 +145,8 @@ struct prefix_search {
   }
 };
 
-/// At most two unused tensors that are like a missing one: of equal shape first, then by edit distance, among those whose
-/// names end alike.
+/// At most two unused tensors that are like a missing one: of equal shape first, then by edit distance, among
+/// those whose names end alike.
 inline std::vector<std::size_t> nearest_tensors(mapping const& m, named_shape const& gap) {
   struct likeness {
     bool other_shape;
@@ -208,9 +210,9 @@ inline std::string mapping::report(std::size_t most) const {
   return s;
 }
 
-/// Maps the tensors of a file to those of a model by name and shape. First the rename rules, then the one chain of known
-/// prefixes whose removal matches most names, if any. `file` is the name in messages. Throws error with the report if
-/// options.strict and the mapping is not complete().
+/// Maps the tensors of a file to those of a model by name and shape. First the rename rules, then the one
+/// chain of known prefixes whose removal matches most names, if any. `file` is the name in messages. Throws
+/// error with the report if options.strict and the mapping is not complete().
 inline mapping map_names(std::vector<named_shape> wanted, std::vector<named_shape> source,
                          std::string_view file, mapping_options const& options = mapping_options{}) {
   mapping m;

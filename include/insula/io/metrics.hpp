@@ -17,12 +17,13 @@ struct metric {
   double value = 0;
 };
 
-/// Appends rows to <stem>.csv (column "step", then one per metric, empty if not given) and <stem>.jsonl (one object a line;
-/// NaN and infinities as the strings "nan", "inf", "-inf").
+/// Appends rows to <stem>.csv (column "step", then one per metric, empty if not given) and <stem>.jsonl (one
+/// object a line; NaN and infinities as the strings "nan", "inf", "-inf").
 ///   metrics_log log("run1/metrics");  log.append(step, {{"train/loss", .3}, {"lr", 1e-4}});
-/// Opening an existing log keeps the rows up to `resumes_at` and drops later ones and torn last lines, so that a run that was
-/// killed and resumed leaves the same files as one that was not. Both files always hold whole lines: a failed write is cut
-/// back. A metric seen for the first time adds a column; the CSV file is then rewritten. Throws error.
+/// Opening an existing log keeps the rows up to `resumes_at` and drops later ones and torn last lines, so
+/// that a run that was killed and resumed leaves the same files as one that was not. Both files always hold
+/// whole lines: a failed write is cut back. A metric seen for the first time adds a column; the CSV file is
+/// then rewritten. Throws error.
 class metrics_log {
  public:
   /// resumes_at: the last step that counts; -1 starts afresh, the greatest index_t keeps everything.

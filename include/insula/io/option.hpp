@@ -69,7 +69,8 @@ inline std::string shown(json const& v) {
   return quote(v.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
-/// The value as a T, nothing if it is of another type or does not fit it. Integers may be written 1e6, numbers may be integers.
+/// The value as a T, nothing if it is of another type or does not fit it. Integers may be written 1e6,
+/// numbers may be integers.
 template <class T>
 std::optional<T> value_as(json const& v) {
   if constexpr (std::is_same_v<T, bool>) {
@@ -163,7 +164,8 @@ inline std::string assign(option& o, json const& v) {
       o.target);
 }
 
-/// Text of a command line to a value of T's kind; a string if it cannot be one, so that the message can show it.
+/// Text of a command line to a value of T's kind; a string if it cannot be one, so that the message can show
+/// it.
 template <class T>
 json value_from(std::string_view s) {
   if constexpr (std::is_same_v<T, bool>) {

@@ -37,8 +37,8 @@ inline void put_chunk(std::vector<std::byte>& out, char const (&type)[5],
   put_big_endian(out, std::uint32_t(crc32(0, p, uInt(out.size() - start))));
 }
 
-/// One row behind its filter type, with the filter (none, sub, up, average, Paeth) whose residues have the smallest sum of
-/// absolute values. PNG specification, sections 9.2 and 12.8.
+/// One row behind its filter type, with the filter (none, sub, up, average, Paeth) whose residues have the
+/// smallest sum of absolute values. PNG specification, sections 9.2 and 12.8.
 inline void put_row(std::vector<std::uint8_t>& out, std::uint8_t const* row, std::uint8_t const* above,
                     std::size_t bytes, std::size_t channels) {
   std::vector<std::uint8_t> trial(bytes), best;

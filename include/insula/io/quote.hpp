@@ -7,7 +7,8 @@
 
 namespace insula {
 
-/// 'text' in single quotes; control characters become \xNN, and more than `most` characters are cut with "...".
+/// 'text' in single quotes; control characters become \xNN, and more than `most` characters are cut with
+/// "...".
 inline std::string quote(std::string_view text, std::size_t most = 120) {
   constexpr char const* digits = "0123456789abcdef";
   std::string s = "'";

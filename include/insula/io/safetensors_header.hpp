@@ -48,7 +48,8 @@ struct safetensors_header {
 
 inline constexpr std::size_t safetensors_header_limit = 100'000'000;  // bytes, of the format
 
-/// Number of elements, or nothing if it does not fit index_t (zero extents do not hide an overflow of the others).
+/// Number of elements, or nothing if it does not fit index_t (zero extents do not hide an overflow of the
+/// others).
 inline std::optional<index_t> checked_count(std::span<index_t const> shape) {
   index_t n = 1;
   bool empty = false;
@@ -72,8 +73,8 @@ inline std::optional<std::size_t> checked_bytes(dtype type, index_t count) {
 
 namespace detail {
 
-/// Receives the tokens of the JSON parser and accepts only what the format allows, so that nothing nested, duplicate or of
-/// a wrong type ever gets stored.
+/// Receives the tokens of the JSON parser and accepts only what the format allows, so that nothing nested,
+/// duplicate or of a wrong type ever gets stored.
 class safetensors_sax : public nlohmann::json_sax<nlohmann::json> {
  public:
   safetensors_sax(safetensors_header& out, std::string_view file) : out_(out), file_(file) {}
@@ -197,7 +198,8 @@ class safetensors_sax : public nlohmann::json_sax<nlohmann::json> {
   std::unordered_set<std::string> names_;
 };
 
-/// Each tensor has the bytes its shape needs, and together they cover [0, data_size) without holes or overlaps.
+/// Each tensor has the bytes its shape needs, and together they cover [0, data_size) without holes or
+/// overlaps.
 inline void check_layout(safetensors_header& h, std::size_t data_size, std::string_view file) {
   for (auto const& t : h.tensors) {
     auto const who = [&] { return text(file, ": tensor ", quote(t.name), ": "); };
@@ -240,11 +242,12 @@ inline void check_layout(safetensors_header& h, std::size_t data_size, std::stri
 
 }  // namespace detail
 
-/// Parses the header of a safetensors file that lies in memory as a whole; `file` is its name in messages. Strict: refuses
-/// whatever the format does not allow (safetensors/README.md, "Format"): headers above 100,000,000 bytes or longer than the
-/// file or not starting with '{', invalid UTF-8, duplicate names, unknown dtypes, sizes that overflow or differ from the
-/// bytes given, overlaps, holes, missing or surplus bytes, metadata other than strings. Throws error naming the file, the
-/// tensor and both values. Reads no tensor data.
+/// Parses the header of a safetensors file that lies in memory as a whole; `file` is its name in messages.
+/// Strict: refuses whatever the format does not allow (safetensors/README.md, "Format"): headers above
+/// 100,000,000 bytes or longer than the file or not starting with '{', invalid UTF-8, duplicate names,
+/// unknown dtypes, sizes that overflow or differ from the bytes given, overlaps, holes, missing or surplus
+/// bytes, metadata other than strings. Throws error naming the file, the tensor and both values. Reads no
+/// tensor data.
 inline safetensors_header parse_safetensors(std::span<std::byte const> bytes, std::string_view file) {
   if (bytes.size() < 8)
     fail(file, ": it has ", bytes.size(),

@@ -52,8 +52,9 @@ class safetensors_file {
   std::span<std::byte const> data(tensor_info const& t) const {
     return bytes_.subspan(header_.data_begin + t.begin, t.end - t.begin);
   }
-  /// Converts a tensor into out. `exact` refuses values that T cannot hold (F64 0.1 as float), `nearest` rounds them.
-  /// Throws error if the sizes differ, if the dtype does not load, or naming the first value that does not fit.
+  /// Converts a tensor into out. `exact` refuses values that T cannot hold (F64 0.1 as float), `nearest`
+  /// rounds them. Throws error if the sizes differ, if the dtype does not load, or naming the first value
+  /// that does not fit.
   template <scalar T>
   void read(tensor_info const& t, std::span<T> out, rounding how = rounding::exact) const {
     if (!loads(t.type))

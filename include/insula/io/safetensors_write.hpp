@@ -10,17 +10,17 @@
 
 namespace insula {
 
-/// Collects tensors, then writes them in the canonical order of the format (descending element alignment, then name), so
-/// that equal contents give equal bytes whatever the order of the calls.
+/// Collects tensors, then writes them in the canonical order of the format (descending element alignment,
+/// then name), so that equal contents give equal bytes whatever the order of the calls.
 ///   safetensors_writer w;
 ///   w.add("encoder.weight", {2, 3}, weights);           // a pointer that stays valid until write()
 ///   w.write("model.safetensors");
-/// Memory: one chunk of 1 MiB. add() throws error on duplicate or reserved names and bad shapes; write() throws error and
-/// then the old file is untouched.
+/// Memory: one chunk of 1 MiB. add() throws error on duplicate or reserved names and bad shapes; write()
+/// throws error and then the old file is untouched.
 class safetensors_writer {
  public:
-  /// Writes the bytes [first, first + out.size()) of a tensor into `out`; called in ascending order. Chunks start at
-  /// multiples of 1 MiB, so elements are never split.
+  /// Writes the bytes [first, first + out.size()) of a tensor into `out`; called in ascending order. Chunks
+  /// start at multiples of 1 MiB, so elements are never split.
   using fill = std::function<void(std::size_t first, std::span<std::byte> out)>;
 
   static constexpr std::size_t chunk_size = std::size_t{1} << 20;  // bytes
@@ -52,7 +52,8 @@ class safetensors_writer {
   void add(std::string name, std::vector<index_t> shape, T const* values) {
     add(std::move(name), dtype_of<T>(), std::move(shape), static_cast<void const*>(values));
   }
-  /// Numbers rounded to F16, BF16, F32 or F64 while they are written. write() throws error if one would become infinite.
+  /// Numbers rounded to F16, BF16, F32 or F64 while they are written. write() throws error if one would
+  /// become infinite.
   template <scalar T>
   void add_as(dtype type, std::string name, std::vector<index_t> shape, T const* values) {
     check(type == dtype::f16 || type == dtype::bf16 || type == dtype::f32 || type == dtype::f64,

@@ -67,10 +67,12 @@ struct event_options {
   double flush_seconds = 10;  ///< events wait at most this long for the next event to carry them to the disk
 };
 
-/// Appends to one event file, events.out.tfevents.<seconds>.<host>.<pid>.<n>, in `folder` (created if missing).
+/// Appends to one event file, events.out.tfevents.<seconds>.<host>.<pid>.<n>, in `folder` (created if
+/// missing).
 ///   event_writer log("run1");  log.scalar("train/loss", 0.3, step);
-/// Records reach the file whole: after a failed write it is cut back to the last whole record, the events are kept, and the
-/// next flush tries again. Every function throws error; the destructor flushes and is silent. One thread at a time.
+/// Records reach the file whole: after a failed write it is cut back to the last whole record, the events are
+/// kept, and the next flush tries again. Every function throws error; the destructor flushes and is silent.
+/// One thread at a time.
 class event_writer {
  public:
   explicit event_writer(std::string const& folder, event_options const& options = event_options{})
@@ -162,11 +164,12 @@ class event_writer {
     }
     if (n == 0) least = most = 0;
     std::vector<double> bucket_limit, bucket;
-    std::size_t first = 0, last = count.size();
-    while (first < last && count[first] == 0) ++first;
-    while (last > first && count[last - 1] == 0) --last;
-    if (first > 0) --first;  // an empty bucket in front tells where the first one begins
-    for (std::size_t i = first; i < last; ++i) bucket_limit.push_back(limits[i]), bucket.push_back(count[i]);
+    for (std::size_t i = 0; i < count.size(); ++i) {  // a run of empty buckets becomes one
+      if (count[i] == 0)
+        while (i + 1 < count.size() && count[i + 1] == 0) ++i;
+      bucket_limit.push_back(limits[i]), bucket.push_back(count[i]);
+    }
+    if (bucket.back() == 0) bucket_limit.pop_back(), bucket.pop_back();
     detail::wire h, v;
     h.number(1, least), h.number(2, most), h.number(3, n), h.number(4, sum), h.number(5, squares);
     h.numbers(6, bucket_limit), h.numbers(7, bucket);
