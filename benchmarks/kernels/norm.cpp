@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Layer norm, group norm, optimiser update and soft-max at the sizes of a 96^3 Swin encoder, float, one thread.
+#include "insula/kernels/cpu/norm.hpp"
+
+#include <benchmark/benchmark.h>
+
+#include "insula/kernels/cpu/attention.hpp"
+#include "insula/kernels/cpu/update.hpp"
+#include "insula/testing/compare.hpp"
+
+using namespace insula;
+using testing::random_vector;
+
+namespace {
+
+/// Bytes that have to move if every operand is read once and every result written once.
+void count(benchmark::State& state, index_t elements) {
+  state.counters["GB/s"] =
+      benchmark::Counter(4e-9 * double(elements), benchmark::Counter::kIsIterationInvariantRate);
+}
+
+/// Arguments: rows, width.
+void layer_norm(benchmark::State& state) {
+  index_t const rows = state.range(0), width = state.range(1);
+  auto const x = random_vector<float>(rows * width, 1), w = random_vector<float>(width, 2),
+             b = random_vector<float>(width, 3);
+  auto y = testing::poisoned<float>(rows * width), stats = testing::poisoned<float>(2 * rows);
+  context<cpu> cx;
+  for (auto _ : state)
+    run<op::layer_norm, cpu, float>(
+        cx, {rows, width, 1e-5, x.data(), w.data(), b.data(), y.data(), stats.data()});
+  count(state, 2 * rows * width);
+}
+
+void layer_norm_grad(benchmark::State& state) {
+  index_t const rows = state.range(0), width = state.range(1);
+  auto const x = random_vector<float>(rows * width, 1), gy = random_vector<float>(rows * width, 2),
+             w = random_vector<float>(width, 3);
+  auto gx = testing::poisoned<float>(rows * width);
+  auto gw = random_vector<float>(width, 4), gb = random_vector<float>(width, 5);
+  std::vector<float> stats(std::size_t(2 * rows), 1.0f);
+  context<cpu> cx;
+  for (auto _ : state)
+    run<op::layer_norm_grad, cpu, float>(cx, {rows, width, x.data(), w.data(), stats.data(), gy.data(), false,
+                                              gx.data(), gw.data(), gb.data()});
+  count(state, 3 * rows * width);
+}
+
+/// Arguments: positions, channels, groups, activation (0 none, 2 leaky ReLU, 3 GELU).
+void group_norm(benchmark::State& state) {
+  index_t const positions = state.range(0), channels = state.range(1), groups = state.range(2);
+  auto const act = activation(state.range(3));
+  auto const x = random_vector<float>(positions * channels, 1), w = random_vector<float>(channels, 2),
+             b = random_vector<float>(channels, 3);
+  auto y = testing::poisoned<float>(positions * channels), stats = testing::poisoned<float>(2 * groups);
+  context<cpu> cx;
+  for (auto _ : state)
+    run<op::group_norm, cpu, float>(cx, {1, positions, channels, groups, 1e-5, act, x.data(), nullptr,
+                                         w.data(), b.data(), y.data(), stats.data()});
+  count(state, 3 * positions * channels);  // the second read of x comes after all of it was read once
+}
+
+void group_norm_grad(benchmark::State& state) {
+  index_t const positions = state.range(0), channels = state.range(1), groups = state.range(2);
+  auto const act = activation(state.range(3));
+  auto const x = random_vector<float>(positions * channels, 1),
+             gy = random_vector<float>(positions * channels, 2), w = random_vector<float>(channels, 3),
+             b = random_vector<float>(channels, 4);
+  auto gx = testing::poisoned<float>(positions * channels);
+  auto gw = random_vector<float>(channels, 5), gb = random_vector<float>(channels, 6);
+  std::vector<float> stats(std::size_t(2 * groups), 1.0f);
+  context<cpu> cx;
+  for (auto _ : state)
+    run<op::group_norm_grad, cpu, float>(
+        cx, {1, positions, channels, groups, act, x.data(), nullptr, w.data(), b.data(), stats.data(),
+             gy.data(), false, gx.data(), false, nullptr, gw.data(), gb.data()});
+  count(state, 5 * positions * channels);
+}
+
+void adamw(benchmark::State& state) {
+  index_t const n = state.range(0);
+  auto const g = random_vector<float>(n, 1);
+  auto w = random_vector<float>(n, 2);
+  std::vector<float> m(w.size()), v(w.size());
+  context<cpu> cx;
+  for (auto _ : state)
+    run<op::adamw, cpu, float>(
+        cx, {n, 1e-3, 0.9, 0.999, 1e-8, 0.05, 1.0, 1, g.data(), w.data(), m.data(), v.data()});
+  count(state, 7 * n);
+}
+
+/// Arguments: tokens, channels, heads. Four products of tokens^2 channels forward count as 4, backward as 10.
+void attention(benchmark::State& state) {
+  index_t const tokens = state.range(0), channels = state.range(1), heads = state.range(2);
+  auto const qkv = random_vector<float>(3 * tokens * channels, 1);
+  auto o = testing::poisoned<float>(tokens * channels), lse = testing::poisoned<float>(heads * tokens);
+  context<cpu> cx;
+  for (auto _ : state)
+    run<op::attention, cpu, float>(cx, {1, tokens, channels, heads, qkv.data(), o.data(), lse.data()});
+  state.counters["GFLOP/s"] = benchmark::Counter(4e-9 * double(tokens * tokens * channels),
+                                                 benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void attention_grad(benchmark::State& state) {
+  index_t const tokens = state.range(0), channels = state.range(1), heads = state.range(2);
+  auto const qkv = random_vector<float>(3 * tokens * channels, 1),
+             go = random_vector<float>(tokens * channels, 2);
+  auto o = testing::poisoned<float>(tokens * channels), lse = testing::poisoned<float>(heads * tokens),
+       gqkv = testing::poisoned<float>(3 * tokens * channels);
+  context<cpu> cx;
+  run<op::attention, cpu, float>(cx, {1, tokens, channels, heads, qkv.data(), o.data(), lse.data()});
+  for (auto _ : state)
+    run<op::attention_grad, cpu, float>(
+        cx, {1, tokens, channels, heads, qkv.data(), o.data(), lse.data(), go.data(), false, gqkv.data()});
+  state.counters["GFLOP/s"] = benchmark::Counter(1e-8 * double(tokens * tokens * channels),
+                                                 benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void layer_sizes(benchmark::internal::Benchmark* b) {
+  b->Args({110592, 48})
+      ->Args({13824, 96})
+      ->Args({1728, 192})
+      ->Args({216, 384})
+      ->Unit(benchmark::kMillisecond);
+}
+void group_sizes(benchmark::internal::Benchmark* b) {
+  for (int act : {0, 2, 3})
+    b->Args({884736, 24, 24, act})->Args({110592, 48, 48, act})->Args({87552, 64, 8, act});
+  b->Unit(benchmark::kMillisecond);
+}
+void attention_sizes(benchmark::internal::Benchmark* b) {
+  b->Args({1728, 320, 5})->Args({865, 768, 12})->Unit(benchmark::kMillisecond);
+}
+
+BENCHMARK(layer_norm)->Apply(layer_sizes);
+BENCHMARK(layer_norm_grad)->Apply(layer_sizes);
+BENCHMARK(group_norm)->Apply(group_sizes);
+BENCHMARK(group_norm_grad)->Apply(group_sizes);
+BENCHMARK(adamw)->Arg(28'800'000)->Unit(benchmark::kMillisecond);
+BENCHMARK(attention)->Apply(attention_sizes);
+BENCHMARK(attention_grad)->Apply(attention_sizes);
+
+}  // namespace
+
+BENCHMARK_MAIN();
