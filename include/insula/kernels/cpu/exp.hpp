@@ -83,7 +83,8 @@ INSULA_INLINE pack<T> scaled_polynomial(pack<T> f, T const* c, pack<T> with_n) {
   else
     return (pack<T>)_mm512_maskz_scalef_pd(__mmask8(-1), (__m512d)p, (__m512d)with_n);
 #else
-  return (pack<T>)((mask<T>)p + ((mask<T>)with_n << constants::mantissa));
+  using bits = typename constants::bits;
+  return (pack<T>)((bits)p + ((bits)with_n << constants::mantissa));
 #endif
 }
 
