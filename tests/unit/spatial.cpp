@@ -104,6 +104,18 @@ TEST_CASE("nearest resampling invents no label") {
   CHECK(differ == 0);  // every old voxel is wider than a new one, so its centre falls into a copy of it
 }
 
+TEST_CASE("a sample on a voxel's centre takes nothing from its neighbours, whatever the rounding") {
+  for (index_t const n : {20, 31, 62, 63}) {
+    volume v = make_volume({1, 1, n});
+    v.to_world[10] = 3;  // thirds are no binary fractions
+    v.at(0, 0, 7) = 1e30f;
+    volume const r = resample_to_spacing(v, {1, 1, 1});
+    index_t touched = 0;
+    for (float const x : r.voxels) touched += x != 0;
+    CHECK(touched == 5);  // 1/3, 2/3, 1, 2/3, 1/3
+  }
+}
+
 TEST_CASE("an axis never vanishes") {
   volume const r = resample_to_spacing(sampled({3, 3, 3}, identity_affine, ramp), {100, 100, 100});
   CHECK(r.size == extent{1, 1, 1});

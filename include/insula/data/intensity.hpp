@@ -53,17 +53,20 @@ inline void clip_percentiles(volume& v, double low = 0.5, double high = 99.5,
 
 namespace detail {
 
-/// Mean and biased standard deviation of the voxels that `chosen(i)` picks, in double and in two passes.
+/// Gives the voxels that `chosen(i)` picks mean 0 and biased deviation 1; sums in double and in two passes. Voxel i changes
+/// after the last call of chosen(i), which may therefore look at it.
 template <class Chosen>
 void standardise(volume& v, Chosen chosen) {
   double sum = 0, squares = 0;
   index_t n = 0;
   for (std::size_t i = 0; i < v.voxels.size(); ++i)
-    if (chosen(i)) sum += double(v.voxels[i]), ++n;
+    sum += chosen(i) ? double(v.voxels[i]) : 0, n += chosen(i);
   if (n == 0) return;
   double const mean = sum / double(n);
-  for (std::size_t i = 0; i < v.voxels.size(); ++i)
-    if (chosen(i)) squares += (double(v.voxels[i]) - mean) * (double(v.voxels[i]) - mean);
+  for (std::size_t i = 0; i < v.voxels.size(); ++i) {
+    double const x = chosen(i) ? double(v.voxels[i]) - mean : 0;
+    squares += x * x;
+  }
   double const deviation = std::sqrt(squares / double(n)), divisor = deviation > 0 ? deviation : 1;
   for (std::size_t i = 0; i < v.voxels.size(); ++i)
     if (chosen(i)) v.voxels[i] = float((double(v.voxels[i]) - mean) / divisor);
@@ -77,9 +80,7 @@ inline void z_score(volume& v, voxels_over which = voxels_over::nonzero) {
   for (float const x : v.voxels)
     check(std::isfinite(x), "z_score: a voxel is ", x, ": replace it first (replace_nonfinite)");
   if (which == voxels_over::all) return detail::standardise(v, [](std::size_t) { return true; });
-  std::vector<bool> inside(v.voxels.size());
-  for (std::size_t i = 0; i < inside.size(); ++i) inside[i] = v.voxels[i] != 0;
-  detail::standardise(v, [&](std::size_t i) { return inside[i]; });
+  detail::standardise(v, [&](std::size_t i) { return v.voxels[i] != 0; });
 }
 
 /// The same over the voxels where `mask` is greater than 0; voxels outside it become 0. Throws error if the sizes differ or a

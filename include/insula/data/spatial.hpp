@@ -17,13 +17,17 @@ struct axis_taps {
   std::vector<float> weight;
 };
 
+inline constexpr double half = 0.5 + 1e-9;  // ties of nearest go up, whatever the rounding
+
 /// Output o of m samples the input at clamp((o - (m-1)/2) ratio + (n-1)/2, 0, n-1): the centres of the two grids coincide.
 inline axis_taps centred_taps(index_t n, index_t m, double ratio, interpolation how) {
   axis_taps t;
   for (index_t o = 0; o < m; ++o) {
     double at = (double(o) - double(m - 1) / 2) * ratio + double(n - 1) / 2;
     at = std::clamp(at, 0.0, double(n - 1));
-    if (how == interpolation::nearest) at = std::floor(at + 0.5);
+    // Rounding must not give the neighbour of an exact sample a weight: zeros would not stay zero.
+    if (double const whole = std::round(at); std::abs(at - whole) < 1e-9) at = whole;
+    if (how == interpolation::nearest) at = std::floor(at + half);
     auto const low = std::min(index_t(at), n - 1);
     t.low.push_back(low), t.high.push_back(std::min(low + 1, n - 1));
     t.weight.push_back(float(at - double(low)));
@@ -117,7 +121,7 @@ inline volume resample_onto(volume const& v, extent size, affine const& to_world
           if (!inside) break;
           double x = std::clamp(raw, 0.0, last);
           if (double const whole = std::round(x); how == interpolation::nearest || std::abs(x - whole) < 1e-9)
-            x = how == interpolation::nearest ? std::floor(x + 0.5) : whole;
+            x = how == interpolation::nearest ? std::floor(x + detail::half) : whole;
           low[i] = std::min(index_t(x), v.size[i] - 1), high[i] = std::min(low[i] + 1, v.size[i] - 1);
           t[i] = x - double(low[i]);
         }
@@ -149,15 +153,18 @@ inline volume crop(volume const& v, box const& b) { return crop(v, b.from, b.siz
 inline box brain_box(volume const& v, index_t margin = 0) {
   check(margin >= 0, "brain_box: the margin is ", margin, " voxels, it must not be negative");
   extent low = v.size, high{-1, -1, -1};
-  float const* p = v.voxels.data();
+  auto const brain = [](float x) { return x != 0 && x == x; };
   for (index_t d = 0; d < v.size.d; ++d)
-    for (index_t h = 0; h < v.size.h; ++h)
-      for (index_t w = 0; w < v.size.w; ++w)
-        if (float const x = *p++; x != 0 && x == x) {
-          low.d = std::min(low.d, d), high.d = d;  // d runs outermost, so it only grows
-          low.h = std::min(low.h, h), high.h = std::max(high.h, h);
-          low.w = std::min(low.w, w), high.w = std::max(high.w, w);
-        }
+    for (index_t h = 0; h < v.size.h; ++h) {
+      float const* const row = v.voxels.data() + (d * v.size.h + h) * v.size.w;
+      index_t first = 0, last = v.size.w - 1;
+      while (first <= last && !brain(row[first])) ++first;
+      if (first > last) continue;
+      while (!brain(row[last])) --last;
+      low.d = std::min(low.d, d), high.d = d;  // d runs outermost, so it only grows
+      low.h = std::min(low.h, h), high.h = std::max(high.h, h);
+      low.w = std::min(low.w, first), high.w = std::max(high.w, last);
+    }
   check(high.d >= 0, "brain_box: all ", v.count(), " voxels are zero or NaN: is this a brain image?");
   box b;
   for (int i = 0; i < 3; ++i) {
