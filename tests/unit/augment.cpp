@@ -47,9 +47,8 @@ bool finite(volume const& x) {
   return true;
 }
 
-affine_parameters const golden_affine{.rotation = {0.21, -0.17, 0.29},
-                                      .shear = {0.12, -0.25, 0.3, 0, 0, 0},
-                                      .scale = {1.08, 0.93, 1.02}};
+affine_parameters const golden_affine{
+    .rotation = {0.21, -0.17, 0.29}, .shear = {0.12, -0.25, 0.3, 0, 0, 0}, .scale = {1.08, 0.93, 1.02}};
 
 // Trilinear with edge values, in double, from the formula.
 double edge_value(volume const& x, double d, double h, double w) {
@@ -70,8 +69,8 @@ double edge_value(volume const& x, double d, double h, double w) {
 
 TEST_CASE("the affine matrix is the published one") {
   auto const m = affine_matrix(golden_affine);
-  double const want[9] = {0.92867204, -0.15670359, -0.41339579, 0.57246278, 0.90840728,
-                          -0.27226213, 0.28500983, 0.16611668,  0.92757870};
+  double const want[9] = {0.92867204,  -0.15670359, -0.41339579, 0.57246278, 0.90840728,
+                          -0.27226213, 0.28500983,  0.16611668,  0.92757870};
   for (std::size_t i = 0; i < 9; ++i) CHECK(std::fabs(m[i] - want[i]) < 1e-8);
 }
 
@@ -133,7 +132,8 @@ TEST_CASE("affine agrees with double precision on odd sizes, for images and mask
     auto p = draw(affine_ranges{}, random);
     p.translation = {0.3, -1.2, 2.1};
     auto const map = centred_map(p, n, n);
-    volume const y = affine_augment(x, p), mask = affine_augment(x, p, {interpolation::nearest, outside::zero});
+    volume const y = affine_augment(x, p),
+                 mask = affine_augment(x, p, {interpolation::nearest, outside::zero});
     volume const z = affine_augment(x, p, {interpolation::linear, outside::zero});
     std::vector<double> want, want_mask, want_zero;
     for (index_t d = 0; d < n.d; ++d)
@@ -142,7 +142,8 @@ TEST_CASE("affine agrees with double precision on odd sizes, for images and mask
           double q[3];
           bool in = true, near = true;
           for (std::size_t a = 0; a < 3; ++a) {
-            q[a] = map[4 * a] * double(d) + map[4 * a + 1] * double(h) + map[4 * a + 2] * double(w) + map[4 * a + 3];
+            q[a] = map[4 * a] * double(d) + map[4 * a + 1] * double(h) + map[4 * a + 2] * double(w) +
+                   map[4 * a + 3];
             in = in && std::nearbyint(q[a]) >= 0 && std::nearbyint(q[a]) <= double(n[int(a)] - 1);
             near = near && q[a] >= 0 && q[a] <= double(n[int(a)] - 1);
           }
@@ -165,7 +166,8 @@ TEST_CASE("affine: the identity, the adjoint of a flip, and outside rules") {
   CHECK(same_voxels(affine_augment(x, {.scale = {1, 1, -1}}), flip(x, 2)));
   // a shift by three voxels under each rule
   affine_parameters const shift{.translation = {0, 0, 3}};
-  volume const edge = affine_augment(x, shift), zero = affine_augment(x, shift, {interpolation::linear, outside::zero}),
+  volume const edge = affine_augment(x, shift),
+               zero = affine_augment(x, shift, {interpolation::linear, outside::zero}),
                mirror = affine_augment(x, shift, {interpolation::linear, outside::mirror});
   for (index_t w = 0; w < 21; ++w) {
     index_t const s = w + 3;
@@ -181,7 +183,8 @@ TEST_CASE("to_world follows flips, crops, pads and affines") {
   auto const where = [](volume const& v, double d, double h, double w) {
     std::array<double, 3> p{};
     for (std::size_t i = 0; i < 3; ++i)
-      p[i] = v.to_world[4 * i] * d + v.to_world[4 * i + 1] * h + v.to_world[4 * i + 2] * w + v.to_world[4 * i + 3];
+      p[i] = v.to_world[4 * i] * d + v.to_world[4 * i + 1] * h + v.to_world[4 * i + 2] * w +
+             v.to_world[4 * i + 3];
     return p;
   };
   auto const same = [](std::array<double, 3> a, std::array<double, 3> b) {
@@ -230,7 +233,8 @@ TEST_CASE("crops: shared corners are uniform, centres are floored, misfits are r
   CHECK(centre_crop(x, {3, 2, 5}).at(0, 0, 0) == x.at(2, 2, 0));
   CHECK_THROWS_WITH(crop(x, {5, 0, 0}, {3, 1, 1}), Catch::Contains("3x1x1") && Catch::Contains("axis 0"));
   random_stream random({});
-  CHECK_THROWS_WITH(draw_corner({7, 6, 5}, {7, 6, 6}, random), Catch::Contains("7x6x6") && Catch::Contains("axis 2"));
+  CHECK_THROWS_WITH(draw_corner({7, 6, 5}, {7, 6, 6}, random),
+                    Catch::Contains("7x6x6") && Catch::Contains("axis 2"));
   CHECK_THROWS_AS(flip(x, 3), error);
 }
 
@@ -280,14 +284,16 @@ TEST_CASE("noise is standard normal, independent between keys, and the same for 
   CHECK(same_voxels(again, x));
   double together = 0, neighbours = 0;
   for (std::size_t i = 0; i + 1 < x.voxels.size(); ++i)
-    together += double(x.voxels[i]) * double(other.voxels[i]), neighbours += double(x.voxels[i]) * double(x.voxels[i + 1]);
+    together += double(x.voxels[i]) * double(other.voxels[i]),
+        neighbours += double(x.voxels[i]) * double(x.voxels[i + 1]);
   CHECK(std::fabs(together / n) < 4 / std::sqrt(n));
   CHECK(std::fabs(neighbours / n) < 4 / std::sqrt(n));
 }
 
 TEST_CASE("line transforms agree with the definition at every length and invert") {
   for (index_t n = 1; n <= 50; n += n < 16 ? 1 : 3) {
-    auto const re = testing::random_vector<float>(n * lanes, 1), im = testing::random_vector<float>(n * lanes, 2);
+    auto const re = testing::random_vector<float>(n * lanes, 1),
+               im = testing::random_vector<float>(n * lanes, 2);
     auto a = re, b = im;
     line_transform const f(n);
     auto work = testing::poisoned<float>(f.workspace());
@@ -406,7 +412,8 @@ TEST_CASE("draws stay in their ranges and fill them") {
 
 TEST_CASE("pick follows its weights") {
   std::array<int, 3> seen{};
-  for (std::uint32_t i = 0; i < 6000; ++i) ++seen[pick(std::array{1.0, 0.0, 3.0}, uniform_at({.seed = 1}, i))];
+  for (std::uint32_t i = 0; i < 6000; ++i)
+    ++seen[pick(std::array{1.0, 0.0, 3.0}, uniform_at({.seed = 1}, i))];
   CHECK(std::abs(seen[0] - 1500) < 135);
   CHECK(seen[1] == 0);
   CHECK(pick(std::array{0.0, 1.0}, 0.0) == 1);

@@ -41,7 +41,8 @@ extent const box{34, 40, 36};
 
 }  // namespace
 
-TEST_CASE("a subject is a pure function of its key; another key is another subject; sessions share the anatomy") {
+TEST_CASE(
+    "a subject is a pure function of its key; another key is another subject; sessions share the anatomy") {
   std::map<std::string, volume> const source{{"t1", phantom(box)}, {"t2", phantom(box, 4, 30, 90)}};
   cohort_options o;
   o.lesions = {.least = 1, .most = 3, .radius_low = 8, .radius_high = 12, .shift = {{"t1", -0.3}}};
@@ -151,10 +152,12 @@ TEST_CASE("atrophy shrinks the brain and widens its core, monotonically; without
     auto const s = make_virtual_subject(o, {{"t1", t1}}, {.seed = 4});
     CHECK(s.parameters.atrophy == a);
     volume const& x = s.volumes.at("t1");
-    double core = 0;  // dark voxels in the inner half
+    double core = 0;  // darkness of the inner half in voxels
     ellipsoid const inner{.centre = {24.5, 29.5, 26.5}, .radius = {12, 14, 13}};
-    for_voxels_near(inner, x.size, [&](std::size_t i, double r) { core += r <= 1 && x.voxels[i] < 40; });
-    double const brain = above(x, 30) + core;
+    for_voxels_near(inner, x.size,
+                    [&](std::size_t i, double r) { core += r <= 1 ? (60 - double(x.voxels[i])) / 40 : 0; });
+    double brain = 0;
+    for (std::size_t i = 0; i < x.voxels.size(); ++i) brain += std::min(1.0, double(x.voxels[i]) / 20);
     CHECK(brain < last_brain);
     CHECK(core > last_core);
     last_brain = brain, last_core = core;
@@ -218,7 +221,8 @@ TEST_CASE("simulated contrasts follow their curve on the same anatomy") {
 TEST_CASE("lesions lie in the brain, carry a label and change each contrast by its shift") {
   volume const t1 = phantom(box);
   cohort_options o = calm();
-  o.lesions = {.least = 1, .most = 4, .radius_low = 8, .radius_high = 14, .other_shift = 0.5, .shift = {{"t1", -0.4}}};
+  o.lesions = {
+      .least = 1, .most = 4, .radius_low = 8, .radius_high = 14, .other_shift = 0.5, .shift = {{"t1", -0.4}}};
   cohort_options without = o;
   without.lesions = {};
   std::array<int, 5> seen{};
@@ -246,7 +250,8 @@ TEST_CASE("lesions lie in the brain, carry a label and change each contrast by i
 TEST_CASE("inconsistent sources and options are refused by name") {
   auto const t1 = phantom({8, 8, 8});
   CHECK_THROWS_WITH(make_virtual_subject({}, {}, {}), Catch::Contains("no source"));
-  CHECK_THROWS_WITH(make_virtual_subject({}, {{"a", t1}, {"b", phantom({8, 9, 8})}}, {}), Catch::Contains("8x9x8"));
+  CHECK_THROWS_WITH(make_virtual_subject({}, {{"a", t1}, {"b", phantom({8, 9, 8})}}, {}),
+                    Catch::Contains("8x9x8"));
   cohort_options o;
   o.anatomy = "t3";
   CHECK_THROWS_WITH(make_virtual_subject(o, {{"t1", t1}}, {}), Catch::Contains("t3"));

@@ -18,7 +18,8 @@ volume ramp(extent n, float offset = 0) {
   volume x = make_volume(n);
   for (index_t d = 0; d < n.d; ++d)
     for (index_t h = 0; h < n.h; ++h)
-      for (index_t w = 0; w < n.w; ++w) x.at(d, h, w) = float(d) + 0.1f * float(h) + 0.01f * float(w) + offset;
+      for (index_t w = 0; w < n.w; ++w)
+        x.at(d, h, w) = float(d) + 0.1f * float(h) + 0.01f * float(w) + offset;
   return x;
 }
 
@@ -63,7 +64,9 @@ TEST_CASE("the contrastive sample is a pure function of its key") {
   CHECK(differs);
 }
 
-TEST_CASE("without random steps both views are one shared crop, targets equal views, and corners fill their range") {
+TEST_CASE(
+    "without random steps both views are one shared crop, targets equal views, and corners fill their "
+    "range") {
   volume const a = ramp({20, 17, 16}), b = ramp({20, 17, 16}, 100);
   umbra_recipe r = quiet();
   r.crop = 16;
@@ -72,7 +75,8 @@ TEST_CASE("without random steps both views are one shared crop, targets equal vi
     auto const c = umbra_contrastive(a, b, r, {.seed = 3, .stream = s});
     CHECK(same(c.view1, c.recon1));
     CHECK(same(c.view2, c.recon2));
-    index_t const corner = index_t(std::lround(c.view1.to_world[3]));  // the identity affine makes it an index
+    index_t const corner =
+        index_t(std::lround(c.view1.to_world[3]));  // the identity affine makes it an index
     ++seen[std::size_t(corner)];
     REQUIRE(c.view1.at(0, 0, 0) == a.at(corner, index_t(std::lround(c.view1.to_world[7])), 0));
     float worst = 0;
@@ -142,7 +146,9 @@ TEST_CASE("intensity steps occur with the published probabilities and ranges") {
     if (v.second == umbra_intensity::tone::gamma) see(4, v.gamma);
     if (v.second == umbra_intensity::tone::coarse) see(5, v.zoom);
   }
-  auto const near = [&](double count, double p) { return std::fabs(count / n - p) < 4 * std::sqrt(p * (1 - p) / n); };
+  auto const near = [&](double count, double p) {
+    return std::fabs(count / n - p) < 4 * std::sqrt(p * (1 - p) / n);
+  };
   CHECK(near(scaled, 0.8));
   CHECK(near(noisy, 0.3));
   CHECK(near(first[0], 0.3));
@@ -181,8 +187,8 @@ TEST_CASE("validation pads and crops the centre without chance") {
   r.crop = 12;
   auto const c = umbra_contrastive_validation(a, b, r);
   CHECK(same(c.view1, c.recon1));
-  CHECK(c.view1.at(0, 0, 5) == a.at(1, 4, 3));   // axis 2: 7 -> 9 (one before) -> 12 (one before)
-  CHECK(c.view2.at(5, 0, 5) == b.at(4, 4, 4));   // axis 0: 10 -> 14 (two before), corner 1
+  CHECK(c.view1.at(0, 0, 5) == a.at(1, 4, 3));  // axis 2: 7 -> 9 (one before) -> 12 (one before)
+  CHECK(c.view2.at(5, 0, 5) == b.at(4, 4, 4));  // axis 0: 10 -> 14 (two before), corner 1
   auto const m = umbra_mae_validation(a, r);
   CHECK(m.view.at(0, 0, 5) == a.at(1, 4, 3));
   CHECK(same(m.view, m.recon));

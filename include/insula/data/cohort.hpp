@@ -18,17 +18,19 @@ namespace insula {
 struct cohort_options {
   double warp_mm = 6;         // largest displacement of the random warp
   double warp_scale_mm = 20;  // its smoothness: standard deviation of the Gaussian that shapes it
-  affine_ranges pose{.rotation = 0.05, .shear = 0.02, .scale = 0.06, .translation = 0};  // translation in voxels
-  double mirror = 0;          // probability of exchanging left and right (axis 0)
+  affine_ranges pose{
+      .rotation = 0.05, .shear = 0.02, .scale = 0.06, .translation = 0};  // translation in voxels
+  double mirror = 0;                         // probability of exchanging left and right (axis 0)
   double atrophy_low = 0, atrophy_high = 1;  // range of the atrophy parameter, within [0, 1]
-  double atrophy_core = 0.3;      // at atrophy 1 the centre grows by 1 / (1 - core) per axis
+  double atrophy_core = 0.3;                 // at atrophy 1 the centre grows by 1 / (1 - core) per axis
   double atrophy_surface = 0.08;  // at atrophy 1 the surface shrinks by about 1 / (1 + surface) per axis
-  double voxel_mm = 0;        // edge of the output's voxels; 0 keeps the source's
-  double noise = 0.01;        // standard deviation, as a fraction of the intensity window; background stays clean
-  double bias = 0.02;         // Legendre coefficients U(0, .) of a bias field
-  double least_jacobian = 0.2;    // the random warp is halved until no volume element shrinks below this
-  std::string anatomy;        // source volume that shows where the brain is; the first by name if empty
-  std::vector<std::string> labels;  // sources that are label maps: nearest interpolation, intensities untouched
+  double voxel_mm = 0;            // edge of the output's voxels; 0 keeps the source's
+  double noise = 0.01;  // standard deviation, as a fraction of the intensity window; background stays clean
+  double bias = 0.02;   // Legendre coefficients U(0, .) of a bias field
+  double least_jacobian = 0.2;  // the random warp is halved until no volume element shrinks below this
+  std::string anatomy;          // source volume that shows where the brain is; the first by name if empty
+  std::vector<std::string>
+      labels;  // sources that are label maps: nearest interpolation, intensities untouched
   std::vector<simulated_contrast> contrasts;
   lesion_options lesions;
 };
@@ -52,11 +54,11 @@ struct virtual_subject {
 };
 
 /// Source position of output position p under atrophy a, both in voxels. Along every ray from the brain's centre, with
-/// r the distance in units of the brain's ellipsoid: source r = r (1 + a (surface - (surface + core) exp(-(r / 0.35)^2))).
+/// r the distance in units of the brain's ellipsoid: source r = r (1 + a (surface - (surface + core) exp(-(r / 0.5)^2))).
 /// The middle (ventricles) grows and the outer surface draws inwards, both monotonically in a; invertible for
 /// 0 <= a <= 1, core < 1.
 inline point atrophy_map(point const& p, ellipsoid const& brain, double a, double core, double surface) {
-  double const r = brain.distance(p) / 0.35;
+  double const r = brain.distance(p) / 0.5;
   double const factor = 1 + a * (surface - (surface + core) * std::exp(-r * r));
   point q;
   for (std::size_t k = 0; k < 3; ++k) q[k] = brain.centre[k] + (p[k] - brain.centre[k]) * factor;
@@ -66,12 +68,17 @@ inline point atrophy_map(point const& p, ellipsoid const& brain, double a, doubl
 namespace detail {
 
 /// Sub-streams of a subject's key: anatomy is shared by all sessions, the rest is drawn per session.
-enum cohort_stream : std::uint32_t { anatomy_draws = 0, velocity = 8, lesion_draws = 16, session_draws = 1024 };
+enum cohort_stream : std::uint32_t {
+  anatomy_draws = 0,
+  velocity = 8,
+  lesion_draws = 16,
+  session_draws = 1024
+};
 
 inline void check_cohort(cohort_options const& o, std::map<std::string, volume> const& source) {
   check(!source.empty(), "make_virtual_subject: there are no source volumes");
-  check(o.anatomy.empty() || source.count(o.anatomy), "make_virtual_subject: there is no source \"", o.anatomy,
-        "\" to take the anatomy from");
+  check(o.anatomy.empty() || source.count(o.anatomy), "make_virtual_subject: there is no source \"",
+        o.anatomy, "\" to take the anatomy from");
   auto const& [name, first] = *source.begin();
   for (auto const& [n, v] : source)
     check(v.size == first.size && v.count() > 0 && v.voxels.size() == std::size_t(v.count()),
@@ -80,8 +87,8 @@ inline void check_cohort(cohort_options const& o, std::map<std::string, volume> 
   for (auto const& l : o.labels)
     check(source.count(l), "make_virtual_subject: there is no source \"", l, "\", named as labels");
   for (auto const& c : o.contrasts)
-    check(source.count(c.source) && !source.count(c.name), "make_virtual_subject: contrast \"", c.name, "\" from \"",
-          c.source, "\": the second must be a source, the first must not");
+    check(source.count(c.source) && !source.count(c.name), "make_virtual_subject: contrast \"", c.name,
+          "\" from \"", c.source, "\": the second must be a source, the first must not");
   check(o.atrophy_low >= 0 && o.atrophy_low <= o.atrophy_high && o.atrophy_high <= 1,
         "make_virtual_subject: atrophy ranges from ", o.atrophy_low, " to ", o.atrophy_high,
         "; it must be ordered within [0, 1]");
@@ -158,8 +165,9 @@ inline volume band_limited(volume const& x, extent out, thread_pool* pool) {
 /// time). Source volumes share a grid; images have their background as lowest intensity. Anatomy (warp, pose, atrophy,
 /// mirror, lesions) depends on (key.seed, key.stream); noise, bias and the contrasts' jitter also on `session`, so two
 /// sessions of one key are two scans of one person. Throws error for inconsistent sources or options.
-inline virtual_subject make_virtual_subject(cohort_options const& o, std::map<std::string, volume> const& source,
-                                            random_key key, std::uint32_t session = 0, thread_pool* pool = nullptr) {
+inline virtual_subject make_virtual_subject(cohort_options const& o,
+                                            std::map<std::string, volume> const& source, random_key key,
+                                            std::uint32_t session = 0, thread_pool* pool = nullptr) {
   detail::check_cohort(o, source);
   volume const& anatomy = o.anatomy.empty() ? source.begin()->second : source.at(o.anatomy);
   point const mm = spacing(anatomy.to_world);
@@ -171,12 +179,14 @@ inline virtual_subject make_virtual_subject(cohort_options const& o, std::map<st
   s.parameters.atrophy = random.uniform(o.atrophy_low, o.atrophy_high);
   s.parameters.mirrored = random.coin(o.mirror);
   s.parameters.pose = draw(o.pose, random);
-  lattice const velocity = smooth_velocity(in, mm, 1, o.warp_scale_mm, key.with(detail::cohort_stream::velocity));
+  lattice const velocity =
+      smooth_velocity(in, mm, 1, o.warp_scale_mm, key.with(detail::cohort_stream::velocity));
   lattice map;
   s.parameters.warp_mm = o.warp_mm;
   for (int halvings = 0;; ++halvings) {
     check(halvings < 30, "make_virtual_subject: even without a random warp the Jacobian determinant is ",
-          s.parameters.jacobian.low, ", below least_jacobian ", o.least_jacobian, ": lower it, or the ranges of pose");
+          s.parameters.jacobian.low, ", below least_jacobian ", o.least_jacobian,
+          ": lower it, or the ranges of pose");
     lattice scaled = velocity;
     for (auto& component : scaled.value)
       for (auto& v : component) v *= float(s.parameters.warp_mm);
@@ -203,11 +213,12 @@ inline virtual_subject make_virtual_subject(cohort_options const& o, std::map<st
   std::uint32_t const first = detail::cohort_stream::session_draws * (session + 1);
   for (std::size_t i = 0; i < o.contrasts.size(); ++i) {
     auto const& c = o.contrasts[i];
-    check(windows.count(c.source), "make_virtual_subject: contrast \"", c.name, "\" is made from \"", c.source,
-          "\", which is a label map");
+    check(windows.count(c.source), "make_virtual_subject: contrast \"", c.name, "\" is made from \"",
+          c.source, "\", which is a label map");
     random_stream jitter(key.with(first + 512 + std::uint32_t(i)));
     transfer_curve curve = c.curve;
-    for (std::size_t k = 1; k < curve.size(); ++k) curve[k] = std::max(0.0, curve[k] + jitter.uniform(-c.jitter, c.jitter));
+    for (std::size_t k = 1; k < curve.size(); ++k)
+      curve[k] = std::max(0.0, curve[k] + jitter.uniform(-c.jitter, c.jitter));
     volume x = s.volumes.at(c.source);
     apply_curve(x, curve, windows.at(c.source), pool);
     windows[c.name] = windows.at(c.source), s.volumes[c.name] = std::move(x);

@@ -38,18 +38,20 @@ constexpr index_t pad_before(index_t n, index_t t) { return t > n ? (t - n) / 2 
 
 namespace detail {
 inline volume window(volume const& x, extent size, extent start, padding how, thread_pool* pool) {
-  volume y = make_volume(size, 0,
-                         placed(x.to_world, {1, 0, 0, double(start.d), 0, 1, 0, double(start.h), 0, 0, 1,
-                                             double(start.w)}));
+  volume y = make_volume(
+      size, 0,
+      placed(x.to_world, {1, 0, 0, double(start.d), 0, 1, 0, double(start.h), 0, 0, 1, double(start.w)}));
   extent const n = x.size;
-  index_t const first = std::clamp<index_t>(-start.w, 0, size.w), last = std::clamp<index_t>(n.w - start.w, first, size.w);
+  index_t const first = std::clamp<index_t>(-start.w, 0, size.w),
+                last = std::clamp<index_t>(n.w - start.w, first, size.w);
   for_tasks(pool, size.d, [&](index_t d) {
     for (index_t h = 0; h < size.h; ++h) {
       index_t const sd = d + start.d, sh = h + start.h;
       bool const inside = sd >= 0 && sd < n.d && sh >= 0 && sh < n.h;
       if (!inside && how == padding::zero) continue;
       float const* const from =
-          x.voxels.data() + (std::clamp<index_t>(sd, 0, n.d - 1) * n.h + std::clamp<index_t>(sh, 0, n.h - 1)) * n.w;
+          x.voxels.data() +
+          (std::clamp<index_t>(sd, 0, n.d - 1) * n.h + std::clamp<index_t>(sh, 0, n.h - 1)) * n.w;
       float* const to = y.voxels.data() + (d * size.h + h) * size.w;
       std::copy(from + first + start.w, from + last + start.w, to + first);
       if (how == padding::zero) continue;
@@ -65,7 +67,8 @@ inline volume window(volume const& x, extent size, extent start, padding how, th
 inline volume pad(volume const& x, extent size, padding how = padding::edge, thread_pool* pool = nullptr) {
   check(x.count() > 0, "pad: the volume has no voxels");
   extent out, start;
-  for (int a = 0; a < 3; ++a) out[a] = std::max(size[a], x.size[a]), start[a] = -pad_before(x.size[a], size[a]);
+  for (int a = 0; a < 3; ++a)
+    out[a] = std::max(size[a], x.size[a]), start[a] = -pad_before(x.size[a], size[a]);
   return detail::window(x, out, start, how, pool);
 }
 
@@ -81,8 +84,8 @@ inline volume crop(volume const& x, extent corner, extent size, thread_pool* poo
 inline extent draw_corner(extent n, extent size, random_stream& random) {
   extent corner;
   for (int a = 0; a < 3; ++a) {
-    check(size[a] >= 1 && size[a] <= n[a], "draw_corner: a crop of ", size, " does not fit into ", n, " along axis ",
-          a, ": pad the volume first");
+    check(size[a] >= 1 && size[a] <= n[a], "draw_corner: a crop of ", size, " does not fit into ", n,
+          " along axis ", a, ": pad the volume first");
     corner[a] = random.below(n[a] - size[a] + 1);
   }
   return corner;

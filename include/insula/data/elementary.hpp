@@ -26,20 +26,22 @@ inline float fast_log2(float x) {
 /// 2^x, relative error below 3e-7; x is clamped to [-126, 127].
 inline float fast_exp2(float x) {
   x = x < -126.0f ? -126.0f : x > 127.0f ? 127.0f : x;
-  float const k = (x + 12582912.0f) - 12582912.0f;  // nearest integer: 1.5 * 2^23 leaves no bits for a fraction
+  float const k =
+      (x + 12582912.0f) - 12582912.0f;  // nearest integer: 1.5 * 2^23 leaves no bits for a fraction
   float const f = x - k;
   float const p =
-      1.0f +
-      f * (6.931471806e-1f +
-           f * (2.402265070e-1f +
-                f * (5.550410866e-2f +
-                     f * (9.618129108e-3f + f * (1.333355815e-3f + f * (1.540353039e-4f + f * 1.525273e-5f))))));
+      1.0f + f * (6.931471806e-1f +
+                  f * (2.402265070e-1f +
+                       f * (5.550410866e-2f +
+                            f * (9.618129108e-3f +
+                                 f * (1.333355815e-3f + f * (1.540353039e-4f + f * 1.525273e-5f))))));
   return p * std::bit_cast<float>((std::int32_t(k) + 127) << 23);
 }
 
 /// x^g for x >= 1e-30, falling to 0 at x = 0; x must not be negative.
 inline float fast_power(float x, float g) {
-  float const whole = x * 1e37f, part = whole < 1.0f ? whole : 1.0f;  // a factor where a branch would not vectorise
+  float const whole = x * 1e37f,
+              part = whole < 1.0f ? whole : 1.0f;  // a factor where a branch would not vectorise
   return fast_exp2(g * fast_log2(x + 1e-37f)) * part;
 }
 
@@ -73,8 +75,9 @@ inline void normal_block(random_key key, std::uint32_t block, float* out) {
       float const t = (angle[l] - float(q)) * 1.570796327f, z = t * t;
       float const s = t * (1.0f + z * (-1.666666667e-1f +
                                        z * (8.333333333e-3f + z * (-1.984126984e-4f + z * 2.755731922e-6f))));
-      float const c1 = 1.0f + z * (-0.5f + z * (4.166666667e-2f +
-                                                z * (-1.388888889e-3f + z * (2.480158730e-5f - z * 2.755731922e-7f))));
+      float const c1 =
+          1.0f + z * (-0.5f + z * (4.166666667e-2f +
+                                   z * (-1.388888889e-3f + z * (2.480158730e-5f - z * 2.755731922e-7f))));
       float const cosine = (q & 1) ? s : c1, sine = (q & 1) ? c1 : s;
       out[(2 * pair) * lanes + l] = radius[l] * (((q + 1) & 2) ? -cosine : cosine);
       out[(2 * pair + 1) * lanes + l] = radius[l] * ((q & 2) ? -sine : sine);

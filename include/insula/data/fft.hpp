@@ -6,8 +6,8 @@
 #include <numbers>
 #include <vector>
 
-#include "insula/data/elementary.hpp"
 #include "insula/base/check.hpp"
+#include "insula/data/elementary.hpp"
 
 namespace insula {
 
@@ -18,7 +18,8 @@ namespace insula {
 class line_transform {
  public:
   explicit line_transform(index_t n) : n_(n) {
-    check(n >= 1 && n < (index_t{1} << 24), "line_transform: the length is ", n, ", it must be 1 to 2^24 - 1");
+    check(n >= 1 && n < (index_t{1} << 24), "line_transform: the length is ", n,
+          ", it must be 1 to 2^24 - 1");
     for (index_t i = 0; i < n; ++i) {
       double const a = -2 * std::numbers::pi * double(i) / double(n);
       cos_.push_back(float(std::cos(a))), sin_.push_back(float(std::sin(a)));
@@ -59,7 +60,8 @@ class line_transform {
   struct complex_ref {
     float *re, *im;
   };
-  static void put(float* __restrict yr, float* __restrict yi, float const* ar, float const* ai, float c, float s) {
+  static void put(float* __restrict yr, float* __restrict yi, float const* ar, float const* ai, float c,
+                  float s) {
     for (int l = 0; l < lanes; ++l) yr[l] = ar[l] * c - ai[l] * s, yi[l] = ar[l] * s + ai[l] * c;
   }
 
@@ -68,7 +70,8 @@ class line_transform {
     for (index_t i = 0; i < m; ++i) {
       float const c = cos_[std::size_t(i * stride)], s = sin_[std::size_t(i * stride)];
       for (index_t q = 0; q < stride; ++q) {
-        index_t const a = (q + stride * i) * lanes, b = a + stride * m * lanes, y = (q + stride * 2 * i) * lanes;
+        index_t const a = (q + stride * i) * lanes, b = a + stride * m * lanes,
+                      y = (q + stride * 2 * i) * lanes;
         float dr[lanes], di[lanes], sr[lanes], si[lanes];
         for (int l = 0; l < lanes; ++l)
           sr[l] = xr[a + l] + xr[b + l], si[l] = xi[a + l] + xi[b + l], dr[l] = xr[a + l] - xr[b + l],
@@ -103,12 +106,12 @@ class line_transform {
   }
 
   // Odd p: outputs t and p - t share sums of inputs r and differences of inputs r and p - r.
-  void pass_odd(index_t p, index_t rest, index_t stride, float const* xr, float const* xi, float* yr, float* yi,
-                float* sums) const {
+  void pass_odd(index_t p, index_t rest, index_t stride, float const* xr, float const* xi, float* yr,
+                float* yi, float* sums) const {
     index_t const m = rest / p, half = (p - 1) / 2, apart = stride * m * lanes, next = stride * lanes;
     index_t const turn = n_ / p;  // exp(-2 pi i k / p) is entry k * turn
-    float *const plus_re = sums, *const plus_im = plus_re + half * lanes, *const minus_re = plus_im + half * lanes,
-                 *const minus_im = minus_re + half * lanes;
+    float *const plus_re = sums, *const plus_im = plus_re + half * lanes,
+                 *const minus_re = plus_im + half * lanes, *const minus_im = minus_re + half * lanes;
     for (index_t i = 0; i < m; ++i)
       for (index_t q = 0; q < stride; ++q) {
         float const *const r0 = xr + (q + stride * i) * lanes, *const j0 = xi + (q + stride * i) * lanes;

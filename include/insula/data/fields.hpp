@@ -67,7 +67,8 @@ void from_json(Json const& j, T& t) {
       names.emplace_back(n);
       if (item.key() == n) v = item.value().template get<std::remove_cvref_t<decltype(v)>>(), found = true;
     });
-    check(found, "there is no option \"", item.key(), "\"; did you mean \"", nearest_word(item.key(), names), "\"?");
+    check(found, "there is no option \"", item.key(), "\"; did you mean \"", nearest_word(item.key(), names),
+          "\"?");
   }
 }
 

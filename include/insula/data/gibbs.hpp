@@ -18,8 +18,14 @@ namespace detail {
 class half_spectrum {
  public:
   explicit half_spectrum(extent n)
-      : n_(n), bins_(n.w / 2 + 1), row_((bins_ + lanes - 1) / lanes * lanes), along_d_(n.d), along_h_(n.h),
-        along_w_(n.w), re_(std::size_t(n.d * n.h * row_), 0.0f), im_(re_.size(), 0.0f) {}
+      : n_(n),
+        bins_(n.w / 2 + 1),
+        row_((bins_ + lanes - 1) / lanes * lanes),
+        along_d_(n.d),
+        along_h_(n.h),
+        along_w_(n.w),
+        re_(std::size_t(n.d * n.h * row_), 0.0f),
+        im_(re_.size(), 0.0f) {}
 
   /// Forward along w and h, for one plane.
   void forward_plane(float const* x, index_t d) {
@@ -30,7 +36,7 @@ class half_spectrum {
         index_t const a = h + 2 * l, b = a + 1;
         for (index_t w = 0; w < n_.w; ++w)
           re[std::size_t(w * lanes + l)] = a < n_.h ? x[a * n_.w + w] : 0.0f,
-                          im[std::size_t(w * lanes + l)] = b < n_.h ? x[b * n_.w + w] : 0.0f;
+                                     im[std::size_t(w * lanes + l)] = b < n_.h ? x[b * n_.w + w] : 0.0f;
       }
       along_w_.run(re.data(), im.data(), work.data());
       for (int l = 0; l < lanes; ++l)
@@ -97,13 +103,15 @@ class half_spectrum {
   void transform_h(index_t d, float* re, float* im, float* work, bool inverse) {
     for (index_t k = 0; k < row_; k += lanes) {
       for (index_t h = 0; h < n_.h; ++h)
-        std::copy_n(&re_[at(d, h, k)], lanes, re + h * lanes), std::copy_n(&im_[at(d, h, k)], lanes, im + h * lanes);
+        std::copy_n(&re_[at(d, h, k)], lanes, re + h * lanes),
+            std::copy_n(&im_[at(d, h, k)], lanes, im + h * lanes);
       if (inverse)
         along_h_.run(im, re, work);
       else
         along_h_.run(re, im, work);
       for (index_t h = 0; h < n_.h; ++h)
-        std::copy_n(re + h * lanes, lanes, &re_[at(d, h, k)]), std::copy_n(im + h * lanes, lanes, &im_[at(d, h, k)]);
+        std::copy_n(re + h * lanes, lanes, &re_[at(d, h, k)]),
+            std::copy_n(im + h * lanes, lanes, &im_[at(d, h, k)]);
     }
   }
 
@@ -126,7 +134,8 @@ inline void gibbs(volume& x, double alpha, thread_pool* pool = nullptr) {
   extent const n = x.size;
   double const radius = (1 - alpha) * double(std::max({n.d, n.h, n.w})) * std::numbers::sqrt2 / 2;
   float const most = float(radius * radius);
-  std::vector<float> square[3], mirror[3];  // per axis and bin: squared distance of the bin and of its mirror image
+  std::vector<float> square[3],
+      mirror[3];  // per axis and bin: squared distance of the bin and of its mirror image
   for (int a = 0; a < 3; ++a)
     for (index_t k = 0; k < n[a]; ++k) {
       auto const distance = [&](index_t bin) {
@@ -142,7 +151,8 @@ inline void gibbs(volume& x, double alpha, thread_pool* pool = nullptr) {
   for_tasks(pool, n.h, [&](index_t h) {
     spectrum.filter_row(h, [&](index_t d, index_t, index_t w) {
       auto const i = std::size_t(d), j = std::size_t(h), k = std::size_t(w);
-      float const here = square[0][i] + square[1][j] + square[2][k], there = mirror[0][i] + mirror[1][j] + mirror[2][k];
+      float const here = square[0][i] + square[1][j] + square[2][k],
+                  there = mirror[0][i] + mirror[1][j] + mirror[2][k];
       return (here <= most ? half : 0.0f) + (there <= most ? half : 0.0f);
     });
   });

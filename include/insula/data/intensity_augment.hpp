@@ -11,13 +11,15 @@ namespace insula {
 
 /// x += offset.
 inline void shift_intensity(volume& x, double offset, thread_pool* pool = nullptr) {
-  map_voxels(x, [o = float(offset)](float v) { return v + o; }, pool);
+  map_voxels(
+      x, [o = float(offset)](float v) { return v + o; }, pool);
 }
 
 /// x = (x - mean)(1 + factor) + mean, the mean taken over all voxels, background included; nothing is clipped.
 inline void scale_about_mean(volume& x, double factor, thread_pool* pool = nullptr) {
   float const mean = float(statistics(x, pool).mean), gain = float(1 + factor);
-  map_voxels(x, [=](float v) { return (v - mean) * gain + mean; }, pool);
+  map_voxels(
+      x, [=](float v) { return (v - mean) * gain + mean; }, pool);
 }
 
 /// x += sigma n, n standard normal, a function of (key, voxel index) alone.
@@ -42,7 +44,8 @@ inline void gaussian_noise(volume& x, double sigma, random_key key, thread_pool*
 inline void adjust_gamma(volume& x, double g, thread_pool* pool = nullptr) {
   auto const s = statistics(x, pool);
   float const low = s.low, range = s.high - s.low, scale = 1 / (range + 1e-7f), power = float(g);
-  map_voxels(x, [=](float v) { return fast_power((v - low) * scale, power) * range + low; }, pool);
+  map_voxels(
+      x, [=](float v) { return fast_power((v - low) * scale, power) * range + low; }, pool);
 }
 
 /// Coefficients of a bias field of degree 3 in the order: for i in 0..3, for j in 0..3-i, for k in 0..3-i-j.
@@ -51,7 +54,9 @@ using bias_coefficients = std::array<double, 20>;
 /// x *= exp(sum_ijk c_ijk L_i(t0) L_j(t1) L_k(t2)), L_n the Legendre polynomials, t_a = linspace(-1, 1, n_a).
 inline void bias_field(volume& x, bias_coefficients const& c, thread_pool* pool = nullptr) {
   auto const at = [](index_t i, index_t n) { return n > 1 ? -1 + 2 * double(i) / double(n - 1) : -1.0; };
-  auto const legendre = [](double t) { return std::array{1.0, t, (3 * t * t - 1) / 2, (5 * t * t - 3) * t / 2}; };
+  auto const legendre = [](double t) {
+    return std::array{1.0, t, (3 * t * t - 1) / 2, (5 * t * t - 3) * t / 2};
+  };
   std::vector<float> along(static_cast<std::size_t>(x.size.w + lanes));
   for (index_t w = 0; w < x.size.w; ++w) along[std::size_t(w)] = float(at(w, x.size.w));
   for_tasks(pool, x.size.d, [&](index_t d) {
@@ -64,8 +69,8 @@ inline void bias_field(volume& x, bias_coefficients const& c, thread_pool* pool 
         for (std::size_t j = 0; i + j < 4; ++j)
           for (std::size_t k = 0; i + j + k < 4; ++k) a[k] += c[n++] * ld[i] * lh[j];
       constexpr double e = 1.4426950408889634;  // exp(v) = 2^(v log2 e)
-      float const p0 = float(e * (a[0] - a[2] / 2)), p1 = float(e * (a[1] - 1.5 * a[3])), p2 = float(e * 1.5 * a[2]),
-                  p3 = float(e * 2.5 * a[3]);
+      float const p0 = float(e * (a[0] - a[2] / 2)), p1 = float(e * (a[1] - 1.5 * a[3])),
+                  p2 = float(e * 1.5 * a[2]), p3 = float(e * 2.5 * a[3]);
       float* const row = &x.at(d, h, 0);
       index_t w = 0;
       for (; w + lanes <= x.size.w; w += lanes) {

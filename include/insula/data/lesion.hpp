@@ -18,7 +18,8 @@ struct ellipsoid {
 
   /// 0 at the centre, 1 on the surface.
   double distance(point const& p) const {
-    return std::hypot((p[0] - centre[0]) / radius[0], (p[1] - centre[1]) / radius[1], (p[2] - centre[2]) / radius[2]);
+    return std::hypot((p[0] - centre[0]) / radius[0], (p[1] - centre[1]) / radius[1],
+                      (p[2] - centre[2]) / radius[2]);
   }
 };
 
@@ -60,8 +61,8 @@ inline ellipsoid brain_ellipsoid(volume const& x) {
 /// surface. A lesion that finds no place in 1000 tries is left out.
 inline std::vector<ellipsoid> draw_lesions(volume const& x, ellipsoid const& brain, float threshold,
                                            lesion_options const& o, random_stream& random) {
-  check(o.least >= 0 && o.most >= o.least && o.radius_low > 0 && o.radius_high >= o.radius_low, "lesion_options: ",
-        o.least, " to ", o.most, " lesions of ", o.radius_low, " to ", o.radius_high,
+  check(o.least >= 0 && o.most >= o.least && o.radius_low > 0 && o.radius_high >= o.radius_low,
+        "lesion_options: ", o.least, " to ", o.most, " lesions of ", o.radius_low, " to ", o.radius_high,
         " mm: ranges must be ordered and radii positive");
   point const mm = spacing(x.to_world);
   std::vector<ellipsoid> lesions;

@@ -44,7 +44,8 @@ inline volume resize_nearest(volume const& x, extent size, thread_pool* pool = n
   for_tasks(pool, size.d, [&](index_t d) {
     index_t const sd = nearest_index(d, x.size.d, size.d);
     for (index_t h = 0; h < size.h; ++h) {
-      float const* const from = x.voxels.data() + (sd * x.size.h + nearest_index(h, x.size.h, size.h)) * x.size.w;
+      float const* const from =
+          x.voxels.data() + (sd * x.size.h + nearest_index(h, x.size.h, size.h)) * x.size.w;
       float* const to = &y.at(d, h, 0);
       for (index_t w = 0; w < size.w; ++w) to[w] = from[along[std::size_t(w)]];
     }
@@ -75,8 +76,8 @@ inline volume resize_trilinear(volume const& x, extent size, thread_pool* pool =
     for (index_t h = 0; h < size.h; ++h) {
       tap const th = tap_of(h, x.size.h, size.h);
       auto const from = [&](index_t i, index_t j) { return x.voxels.data() + (i * x.size.h + j) * x.size.w; };
-      float const *const a = from(td.low, th.low), *const b = from(td.low, th.high), *const c = from(td.high, th.low),
-                  *const e = from(td.high, th.high);
+      float const *const a = from(td.low, th.low), *const b = from(td.low, th.high),
+                         *const c = from(td.high, th.low), *const e = from(td.high, th.high);
       float* const r = row.data();
       for (index_t w = 0; w < x.size.w; ++w) {
         float const near = a[w] + th.t * (b[w] - a[w]), far = c[w] + th.t * (e[w] - c[w]);
@@ -97,7 +98,8 @@ inline volume resize_trilinear(volume const& x, extent size, thread_pool* pool =
 inline volume low_resolution(volume const& x, double z, thread_pool* pool = nullptr) {
   check(z > 0 && z <= 1, "low_resolution: the zoom is ", z, ", it must be above 0 and at most 1");
   extent coarse;
-  for (int a = 0; a < 3; ++a) coarse[a] = std::max<index_t>(1, index_t(std::nearbyint(double(x.size[a]) * z)));
+  for (int a = 0; a < 3; ++a)
+    coarse[a] = std::max<index_t>(1, index_t(std::nearbyint(double(x.size[a]) * z)));
   if (coarse == x.size) return x;
   volume y = resize_trilinear(resize_nearest(x, coarse, pool), x.size, pool);
   y.to_world = x.to_world;

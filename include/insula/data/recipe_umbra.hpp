@@ -13,37 +13,40 @@ namespace insula {
 /// BraveDistribution/UMBRA, transforms/composed.py (conservative mode). A probability p applies when U[0,1) < p;
 /// "one of" picks a member by weight, the member's own probability still applies.
 struct umbra_recipe {
-  index_t crop = 96;              // voxels per axis of every output
-  double flip = 0.5;              // probability, per flipped axis
-  double affine = 1.0;            // probability
-  double rotation = 0.3;          // U(-, +) radians about each axis
-  double shear = 0.3;             // U(-, +), three coefficients
-  double scale = 0.1;             // 1 + U(-, +) per axis
-  double contrast = 0.8;          // probability of scaling about the mean
-  double contrast_range = 0.1;    // factor U(-, +)
-  double noise = 0.3;             // probability
-  double noise_sigma = 0.01;      // sigma U(0, .)
-  double artefact_weights[3] = {1, 1, 1};  // one of: smooth, bias field, Gibbs
-  double smooth = 0.7;            // probability, once picked
+  index_t crop = 96;                           // voxels per axis of every output
+  double flip = 0.5;                           // probability, per flipped axis
+  double affine = 1.0;                         // probability
+  double rotation = 0.3;                       // U(-, +) radians about each axis
+  double shear = 0.3;                          // U(-, +), three coefficients
+  double scale = 0.1;                          // 1 + U(-, +) per axis
+  double contrast = 0.8;                       // probability of scaling about the mean
+  double contrast_range = 0.1;                 // factor U(-, +)
+  double noise = 0.3;                          // probability
+  double noise_sigma = 0.01;                   // sigma U(0, .)
+  double artefact_weights[3] = {1, 1, 1};      // one of: smooth, bias field, Gibbs
+  double smooth = 0.7;                         // probability, once picked
   double smooth_low = 0.5, smooth_high = 1.0;  // sigma in voxels, per axis
-  double bias = 0.7;              // probability, once picked
-  double bias_most = 0.05;        // coefficients U(0, .)
-  double gibbs = 0.7;             // probability, once picked
-  double gibbs_low = 0.2, gibbs_high = 0.4;  // alpha
-  double tone_weights[2] = {1, 1};  // one of: gamma, low resolution
-  double gamma = 1.0;             // probability, once picked
+  double bias = 0.7;                           // probability, once picked
+  double bias_most = 0.05;                     // coefficients U(0, .)
+  double gibbs = 0.7;                          // probability, once picked
+  double gibbs_low = 0.2, gibbs_high = 0.4;    // alpha
+  double tone_weights[2] = {1, 1};             // one of: gamma, low resolution
+  double gamma = 1.0;                          // probability, once picked
   double gamma_low = 0.9, gamma_high = 1.1;
-  double coarse = 0.5;            // probability, once picked
+  double coarse = 0.5;                         // probability, once picked
   double coarse_low = 0.8, coarse_high = 1.0;  // zoom
 
   /// Calls f(name, field) for every field, for reading and writing by name.
   template <class Self, class F>
   static void fields(Self& s, F&& f) {
-    f("crop", s.crop), f("flip", s.flip), f("affine", s.affine), f("rotation", s.rotation), f("shear", s.shear);
-    f("scale", s.scale), f("contrast", s.contrast), f("contrast_range", s.contrast_range), f("noise", s.noise);
+    f("crop", s.crop), f("flip", s.flip), f("affine", s.affine), f("rotation", s.rotation),
+        f("shear", s.shear);
+    f("scale", s.scale), f("contrast", s.contrast), f("contrast_range", s.contrast_range),
+        f("noise", s.noise);
     f("noise_sigma", s.noise_sigma), f("smooth_weight", s.artefact_weights[0]);
     f("bias_weight", s.artefact_weights[1]), f("gibbs_weight", s.artefact_weights[2]), f("smooth", s.smooth);
-    f("smooth_low", s.smooth_low), f("smooth_high", s.smooth_high), f("bias", s.bias), f("bias_most", s.bias_most);
+    f("smooth_low", s.smooth_low), f("smooth_high", s.smooth_high), f("bias", s.bias),
+        f("bias_most", s.bias_most);
     f("gibbs", s.gibbs), f("gibbs_low", s.gibbs_low), f("gibbs_high", s.gibbs_high);
     f("gamma_weight", s.tone_weights[0]), f("coarse_weight", s.tone_weights[1]), f("gamma", s.gamma);
     f("gamma_low", s.gamma_low), f("gamma_high", s.gamma_high), f("coarse", s.coarse);
@@ -69,12 +72,6 @@ struct umbra_intensity {
 namespace detail {
 /// Places in a key's sub-stream: each step of each view draws from its own, so steps do not shift one another.
 enum umbra_step : std::uint32_t { coins = 0, corner = 1, spatial = 16, intensity = 32, grain = 48 };
-
-inline double within(double low, double high, random_stream& random) { return random.uniform(low, high); }
-
-inline volume cropped(volume const& x, extent corner, index_t size, thread_pool* pool) {
-  return crop(x, corner, cube(size), pool);
-}
 }  // namespace detail
 
 /// Draws the intensity steps of one view: scaling, noise, one of {smooth, bias, Gibbs}, one of {gamma, coarse}.
@@ -100,19 +97,32 @@ inline umbra_intensity draw_intensity(umbra_recipe const& r, random_stream& rand
 }
 
 /// Applies drawn intensity steps to x, in order; `grain` is the key of the noise.
-inline void apply_intensity(volume& x, umbra_intensity const& v, random_key grain, thread_pool* pool = nullptr) {
+inline void apply_intensity(volume& x, umbra_intensity const& v, random_key grain,
+                            thread_pool* pool = nullptr) {
   if (v.scaled) scale_about_mean(x, v.factor, pool);
   if (v.noisy) gaussian_noise(x, v.sigma, grain, pool);
   switch (v.first) {
-    case umbra_intensity::artefact::none: break;
-    case umbra_intensity::artefact::smooth: x = smooth(x, v.widths, pool); break;
-    case umbra_intensity::artefact::bias: bias_field(x, v.bias, pool); break;
-    case umbra_intensity::artefact::gibbs: gibbs(x, v.alpha, pool); break;
+    case umbra_intensity::artefact::none:
+      break;
+    case umbra_intensity::artefact::smooth:
+      x = smooth(x, v.widths, pool);
+      break;
+    case umbra_intensity::artefact::bias:
+      bias_field(x, v.bias, pool);
+      break;
+    case umbra_intensity::artefact::gibbs:
+      gibbs(x, v.alpha, pool);
+      break;
   }
   switch (v.second) {
-    case umbra_intensity::tone::none: break;
-    case umbra_intensity::tone::gamma: adjust_gamma(x, v.gamma, pool); break;
-    case umbra_intensity::tone::coarse: x = low_resolution(x, v.zoom, pool); break;
+    case umbra_intensity::tone::none:
+      break;
+    case umbra_intensity::tone::gamma:
+      adjust_gamma(x, v.gamma, pool);
+      break;
+    case umbra_intensity::tone::coarse:
+      x = low_resolution(x, v.zoom, pool);
+      break;
   }
 }
 
@@ -136,7 +146,8 @@ inline volume spatial_view(volume const& x, umbra_recipe const& r, std::array<bo
   bool const turn = random.coin(r.affine);
   auto const p = draw({.rotation = r.rotation, .shear = r.shear, .scale = r.scale}, random);
   index_map map = turn ? centred_map(p, x.size, x.size) : index_map{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0};
-  for (int axis = 0; axis < 2; ++axis)  // a flip moves whole voxels: it joins the affine's map, q -> n - 1 - q
+  for (int axis = 0; axis < 2;
+       ++axis)  // a flip moves whole voxels: it joins the affine's map, q -> n - 1 - q
     if (flips[std::size_t(axis)]) {
       for (int j = 0; j < 4; ++j) map[std::size_t(4 * axis + j)] *= -1;
       map[std::size_t(4 * axis + 3)] += double(x.size[axis] - 1);
@@ -144,7 +155,8 @@ inline volume spatial_view(volume const& x, umbra_recipe const& r, std::array<bo
   return resample(x, x.size, map, {}, pool);
 }
 
-inline volume degraded(volume x, umbra_recipe const& r, random_key key, std::uint32_t view, thread_pool* pool) {
+inline volume degraded(volume x, umbra_recipe const& r, random_key key, std::uint32_t view,
+                       thread_pool* pool) {
   random_stream random(key.with(umbra_step::intensity + view));
   apply_intensity(x, draw_intensity(r, random), key.with(umbra_step::grain + view), pool);
   return x;
@@ -155,9 +167,9 @@ inline void check_recipe(umbra_recipe const& r, volume const& x) {
   check(x.count() > 0, "umbra_recipe: a volume has no voxels");
 }
 
-/// Crops of a and b from one corner, then after the intensity steps.
+/// The last two steps: pad to at least crop_size^3, crop at `corner`.
 inline volume finished(volume const& x, extent corner, index_t crop_size, thread_pool* pool) {
-  return cropped(pad(x, cube(crop_size), padding::edge, pool), corner, crop_size, pool);
+  return crop(pad(x, cube(crop_size), padding::edge, pool), corner, cube(crop_size), pool);
 }
 
 inline extent common_size(volume const& a, volume const& b) {
@@ -176,8 +188,8 @@ inline extent at_least(extent n, index_t crop_size) {
 /// UMBRA's contrastive training pipeline on two volumes of a session (the same volume twice in `regular` mode):
 /// shared flip of axis 0; own affine per view; pad to the common size; targets copied; own intensity steps; pad
 /// to crop^3; one shared random corner. A pure function of its arguments: `pool` only changes the time.
-inline contrastive_sample umbra_contrastive(volume const& a, volume const& b, umbra_recipe const& r, random_key key,
-                                            thread_pool* pool = nullptr) {
+inline contrastive_sample umbra_contrastive(volume const& a, volume const& b, umbra_recipe const& r,
+                                            random_key key, thread_pool* pool = nullptr) {
   detail::check_recipe(r, a), detail::check_recipe(r, b);
   random_stream coins(key.with(detail::umbra_step::coins)), corners(key.with(detail::umbra_step::corner));
   std::array<bool, 2> const flips{coins.coin(r.flip), false};
@@ -195,12 +207,13 @@ inline contrastive_sample umbra_contrastive(volume const& a, volume const& b, um
 }
 
 /// The validation pipeline of the contrastive task: common size, pad, centre crop; nothing random.
-inline contrastive_sample umbra_contrastive_validation(volume const& a, volume const& b, umbra_recipe const& r,
-                                                       thread_pool* pool = nullptr) {
+inline contrastive_sample umbra_contrastive_validation(volume const& a, volume const& b,
+                                                       umbra_recipe const& r, thread_pool* pool = nullptr) {
   detail::check_recipe(r, a), detail::check_recipe(r, b);
   extent const size = detail::common_size(a, b);
   auto const view = [&](volume const& x) {
-    return centre_crop(pad(pad(x, size, padding::edge, pool), cube(r.crop), padding::edge, pool), cube(r.crop), pool);
+    return centre_crop(pad(pad(x, size, padding::edge, pool), cube(r.crop), padding::edge, pool),
+                       cube(r.crop), pool);
   };
   contrastive_sample s{view(a), view(b), {}, {}};
   s.recon1 = s.view1, s.recon2 = s.view2;

@@ -27,7 +27,8 @@ class sampler {
       : x_(x.voxels.data()), n_(x.size), stride_{int(x.size.h * x.size.w), int(x.size.w), 1} {
     check(x.count() > 0 && x.count() < (index_t{1} << 31), "sampler: the volume is ", x.size,
           ", it must have 1 to 2^31 - 1 voxels");
-    for (int a = 0; a < 3; ++a) last_[a] = int(n_[a] > 1 ? n_[a] - 2 : 0), step_[a] = n_[a] > 1 ? stride_[a] : 0;
+    for (int a = 0; a < 3; ++a)
+      last_[a] = int(n_[a] > 1 ? n_[a] - 2 : 0), step_[a] = n_[a] > 1 ? stride_[a] : 0;
   }
 
   /// Trilinear values at `lanes` positions q[axis][lane] (voxel indices); positions outside are clamped.
@@ -70,7 +71,8 @@ class sampler {
     float const q[3] = {d, h, w};
     index_t at = 0;
     for (int a = 0; a < 3; ++a) {
-      float const p = std::nearbyint(rule == outside::mirror ? mirrored(q[a], n_[a]) : q[a]), top = float(n_[a] - 1);
+      float const p = std::nearbyint(rule == outside::mirror ? mirrored(q[a], n_[a]) : q[a]),
+                  top = float(n_[a] - 1);
       if (!(p >= 0.0f && p <= top) && rule == outside::zero) return 0.0f;
       at += index_t(p > 0.0f ? (p < top ? p : top) : 0.0f) * stride_[a];
     }
@@ -90,17 +92,21 @@ class sampler {
         float p = q[a][l] > 0.0f ? q[a][l] : 0.0f;
         p = p < top ? p : top;
         int i = int(p);
-        i = i < last ? i : last;  // the last voxel is reached with weight 1, so every position has 8 readable corners
+        i = i < last
+                ? i
+                : last;  // the last voxel is reached with weight 1, so every position has 8 readable corners
         t[a][l] = p - float(i);
         base[l] += i * stride;
       }
     }
     int const sd = step_[0], sh = step_[1];
-    for (int l = 0; l < lanes; ++l) {  // bound by its eight loads: neither gathers nor wider blends are faster
+    for (int l = 0; l < lanes;
+         ++l) {  // bound by its eight loads: neither gathers nor wider blends are faster
       float const *const p = x_ + base[l], *const r = p + sd;
       float const td = t[0][l], th = t[1][l], tw = t[2][l];
       float const a = p[0] - td * p[0] + td * r[0], b = p[NextW] - td * p[NextW] + td * r[NextW];
-      float const c = p[sh] - td * p[sh] + td * r[sh], d = p[sh + NextW] - td * p[sh + NextW] + td * r[sh + NextW];
+      float const c = p[sh] - td * p[sh] + td * r[sh],
+                  d = p[sh + NextW] - td * p[sh + NextW] + td * r[sh + NextW];
       float const e = a - th * a + th * c, f = b - th * b + th * d;
       y[l] = e - tw * e + tw * f;  // a - t a + t b: exact for weights 0 and 1
     }

@@ -15,7 +15,8 @@ namespace insula {
 /// w[u] = max(0, (erf(k (u + 1/2)) - erf(k (u - 1/2))) / 2), k = 0.70710678 / sigma; not renormalised. sigma > 0.
 /// Project-MONAI/MONAI, monai/networks/layers/convutils.py: gaussian_1d, approx "erf".
 inline std::vector<double> gaussian_taps(double sigma) {
-  check(sigma > 0 && sigma < 1e4, "gaussian_taps: sigma is ", sigma, " voxels, it must be above 0 and below 1e4");
+  check(sigma > 0 && sigma < 1e4, "gaussian_taps: sigma is ", sigma,
+        " voxels, it must be above 0 and below 1e4");
   int const tail = int(std::max(4 * sigma, 0.5) + 0.5);
   double const k = 0.70710678 / sigma;
   std::vector<double> taps;

@@ -109,8 +109,10 @@ inline std::vector<std::string> unique_subjects(std::vector<std::string> subject
 
 /// UMBRA's split of patients: sorted as strings, P = numpy_permutation(seed, n), the first ceil(fraction n) are for
 /// validation, the others, in the order of P, for training. Repeated ids count once. 0 <= fraction <= 1.
-inline subject_split patient_split(std::vector<std::string> ids, double fraction = 0.02, std::uint32_t seed = 42) {
-  check(fraction >= 0 && fraction <= 1, "patient_split: the validation fraction is ", fraction, ", it must be 0 to 1");
+inline subject_split patient_split(std::vector<std::string> ids, double fraction = 0.02,
+                                   std::uint32_t seed = 42) {
+  check(fraction >= 0 && fraction <= 1, "patient_split: the validation fraction is ", fraction,
+        ", it must be 0 to 1");
   ids = unique_subjects(std::move(ids));
   auto const order = numpy_permutation(seed, index_t(ids.size()));
   auto const held = std::size_t(std::ceil(fraction * double(ids.size())));
@@ -122,7 +124,8 @@ inline subject_split patient_split(std::vector<std::string> ids, double fraction
 
 /// UMBRA's few-shot subset: sorted as strings, python_shuffle(seed), the first int(n fraction); all of them, sorted, if
 /// the fraction is 1. 0 <= fraction <= 1.
-inline std::vector<std::string> few_shot_subset(std::vector<std::string> ids, double fraction, std::uint32_t seed = 42) {
+inline std::vector<std::string> few_shot_subset(std::vector<std::string> ids, double fraction,
+                                                std::uint32_t seed = 42) {
   check(fraction >= 0 && fraction <= 1, "few_shot_subset: the fraction is ", fraction, ", it must be 0 to 1");
   std::sort(ids.begin(), ids.end());
   if (fraction == 1) return ids;
@@ -135,15 +138,17 @@ inline std::vector<std::string> few_shot_subset(std::vector<std::string> ids, do
 
 /// A split by fractions, the rest being for training: subjects (each counted once, whatever their order in `ids`) are
 /// ranked by a Philox draw of (key, place in string order). round(fraction n) subjects per held-out part.
-inline subject_split random_split(std::vector<std::string> ids, double validation, double test, random_key key) {
-  check(validation >= 0 && test >= 0 && validation + test <= 1, "random_split: validation ", validation, " and test ",
-        test, " must not be negative nor add up to more than 1");
+inline subject_split random_split(std::vector<std::string> ids, double validation, double test,
+                                  random_key key) {
+  check(validation >= 0 && test >= 0 && validation + test <= 1, "random_split: validation ", validation,
+        " and test ", test, " must not be negative nor add up to more than 1");
   ids = unique_subjects(std::move(ids));
   std::vector<std::pair<double, std::size_t>> rank;
   for (std::size_t i = 0; i < ids.size(); ++i) rank.emplace_back(uniform_at(key, std::uint32_t(i)), i);
   std::sort(rank.begin(), rank.end());
   auto const n = double(ids.size());
-  auto const first = std::size_t(std::lround(validation * n)), second = first + std::size_t(std::lround(test * n));
+  auto const first = std::size_t(std::lround(validation * n)),
+             second = first + std::size_t(std::lround(test * n));
   subject_split s;
   for (std::size_t i = 0; i < rank.size(); ++i)
     (i < first ? s.validation : i < second ? s.test : s.train).push_back(ids[rank[i].second]);
@@ -155,7 +160,8 @@ enum class split_part { train, validation, test };
 
 /// The part of each item, given the subject that each item (scan, session, pair) belongs to. Throws error if a subject is
 /// in two parts or in none.
-inline std::vector<split_part> part_of_items(subject_split const& s, std::vector<std::string> const& subject_of_item) {
+inline std::vector<split_part> part_of_items(subject_split const& s,
+                                             std::vector<std::string> const& subject_of_item) {
   check_no_overlap(s);
   std::map<std::string, split_part> part;
   for (auto const& id : s.train) part[id] = split_part::train;

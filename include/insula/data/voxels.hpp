@@ -25,9 +25,8 @@ inline constexpr index_t voxels_per_task = index_t{1} << 15;
 /// f(begin, end) for consecutive ranges that cover [0, count).
 template <class F>
 void for_ranges(thread_pool* pool, index_t count, F&& f) {
-  for_tasks(pool, (count + voxels_per_task - 1) / voxels_per_task, [&](index_t t) {
-    f(t * voxels_per_task, std::min(count, (t + 1) * voxels_per_task));
-  });
+  for_tasks(pool, (count + voxels_per_task - 1) / voxels_per_task,
+            [&](index_t t) { f(t * voxels_per_task, std::min(count, (t + 1) * voxels_per_task)); });
 }
 
 /// x[i] = f(x[i]) for every voxel.
@@ -82,13 +81,14 @@ inline voxel_statistics statistics(volume const& x, thread_pool* pool = nullptr)
     }
     part r{0, 0, low[0], high[0]};
     for (int l = 0; l < lanes; ++l)
-      r.sum += sum[l], r.square += square[l], r.low = std::min(r.low, low[l]), r.high = std::max(r.high, high[l]);
+      r.sum += sum[l], r.square += square[l], r.low = std::min(r.low, low[l]),
+                                              r.high = std::max(r.high, high[l]);
     parts[std::size_t(begin / voxels_per_task)] = r;
   });
   part all = parts[0];
   for (std::size_t i = 1; i < parts.size(); ++i)
     all.sum += parts[i].sum, all.square += parts[i].square, all.low = std::min(all.low, parts[i].low),
-        all.high = std::max(all.high, parts[i].high);
+                                                            all.high = std::max(all.high, parts[i].high);
   double const m = all.sum / double(count);
   return {m + double(origin), std::max(0.0, all.square / double(count) - m * m), all.low, all.high};
 }

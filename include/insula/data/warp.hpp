@@ -21,7 +21,9 @@ struct lattice {
   point step{1, 1, 1};
   std::vector<float> value[3];
 
-  std::size_t at(index_t d, index_t h, index_t w) const { return std::size_t((d * nodes.h + h) * nodes.w + w); }
+  std::size_t at(index_t d, index_t h, index_t w) const {
+    return std::size_t((d * nodes.h + h) * nodes.w + w);
+  }
 };
 
 /// A lattice of zeros whose nodes are at most `spacing` voxels apart, per axis.
@@ -45,13 +47,15 @@ inline point value_at(lattice const& l, point const& p) {
   double t[3];
   for (int a = 0; a < 3; ++a) {
     double const q = std::clamp(p[std::size_t(a)] / l.step[std::size_t(a)], 0.0, double(l.nodes[a] - 1));
-    low[a] = std::min(index_t(q), std::max<index_t>(l.nodes[a] - 2, 0)), high[a] = std::min(low[a] + 1, l.nodes[a] - 1);
+    low[a] = std::min(index_t(q), std::max<index_t>(l.nodes[a] - 2, 0)),
+    high[a] = std::min(low[a] + 1, l.nodes[a] - 1);
     t[a] = q - double(low[a]);
   }
   point r{};
   for (int c = 0; c < 8; ++c) {
     double const w = ((c & 4) ? t[0] : 1 - t[0]) * ((c & 2) ? t[1] : 1 - t[1]) * ((c & 1) ? t[2] : 1 - t[2]);
-    std::size_t const i = l.at((c & 4) ? high[0] : low[0], (c & 2) ? high[1] : low[1], (c & 1) ? high[2] : low[2]);
+    std::size_t const i =
+        l.at((c & 4) ? high[0] : low[0], (c & 2) ? high[1] : low[1], (c & 1) ? high[2] : low[2]);
     for (std::size_t k = 0; k < 3; ++k) r[k] += w * double(l.value[k][i]);
   }
   return r;
@@ -68,9 +72,10 @@ void for_nodes(lattice const& l, F&& f) {
 
 /// A random velocity field in voxels per unit of time: white noise on the nodes, smoothed with a Gaussian of standard
 /// deviation `scale_mm`, its largest speed set to `amplitude_mm`. voxel_mm are the voxel's edges.
-inline lattice smooth_velocity(extent size, point const& voxel_mm, double amplitude_mm, double scale_mm, random_key key) {
-  check(scale_mm > 0 && amplitude_mm >= 0, "smooth_velocity: scale ", scale_mm, " mm and amplitude ", amplitude_mm,
-        " mm; the scale must be positive, the amplitude not negative");
+inline lattice smooth_velocity(extent size, point const& voxel_mm, double amplitude_mm, double scale_mm,
+                               random_key key) {
+  check(scale_mm > 0 && amplitude_mm >= 0, "smooth_velocity: scale ", scale_mm, " mm and amplitude ",
+        amplitude_mm, " mm; the scale must be positive, the amplitude not negative");
   constexpr double most_mm = 8;  // fine enough for the other maps that share the lattice
   double const node_mm = std::min(scale_mm / 2, most_mm);
   lattice v = make_lattice(size, {node_mm / voxel_mm[0], node_mm / voxel_mm[1], node_mm / voxel_mm[2]});
@@ -83,7 +88,8 @@ inline lattice smooth_velocity(extent size, point const& voxel_mm, double amplit
   }
   double fastest = 0;
   for (std::size_t i = 0; i < v.value[0].size(); ++i)
-    fastest = std::max(fastest, std::hypot(double(v.value[0][i]), double(v.value[1][i]), double(v.value[2][i])));
+    fastest =
+        std::max(fastest, std::hypot(double(v.value[0][i]), double(v.value[1][i]), double(v.value[2][i])));
   for (std::size_t k = 0; k < 3; ++k)
     for (auto& x : v.value[k]) x *= float(fastest > 0 ? amplitude_mm / fastest / voxel_mm[k] : 0);
   return v;
@@ -99,8 +105,8 @@ inline lattice flow(lattice velocity) {
   for (int i = 0; i < squarings; ++i) {
     lattice const u = velocity;
     for_nodes(u, [&](std::size_t n, point const& p) {
-      point const there =
-          value_at(u, {p[0] + double(u.value[0][n]), p[1] + double(u.value[1][n]), p[2] + double(u.value[2][n])});
+      point const there = value_at(
+          u, {p[0] + double(u.value[0][n]), p[1] + double(u.value[1][n]), p[2] + double(u.value[2][n])});
       for (std::size_t k = 0; k < 3; ++k) velocity.value[k][n] += float(there[k]);
     });
   }
@@ -116,7 +122,8 @@ inline jacobian_range jacobians(lattice const& map) {
   jacobian_range r{.low = 1e300, .high = -1e300};
   extent const n = map.nodes;
   auto const cells = [](index_t nodes) { return std::max<index_t>(nodes - 1, 1); };
-  double edge[3][8][3];  // [axis][corner]: change of the map along the cell's edge that runs through the corner
+  double edge[3][8]
+             [3];  // [axis][corner]: change of the map along the cell's edge that runs through the corner
   auto const judge = [&](point const& a, point const& b, point const& c) {
     double const det = a[0] * (b[1] * c[2] - b[2] * c[1]) - b[0] * (a[1] * c[2] - a[2] * c[1]) +
                        c[0] * (a[1] * b[2] - a[2] * b[1]);
@@ -134,13 +141,16 @@ inline jacobian_range jacobians(lattice const& map) {
           for (int c = 0; c < 8; ++c)
             for (std::size_t k = 0; k < 3; ++k) {
               int const bit = 4 >> axis;
-              double const change = n[axis] < 2 ? (k == std::size_t(axis) ? 1.0 : 0.0)
-                                                : (double(map.value[k][corner[c | bit]]) -
-                                                   double(map.value[k][corner[c & ~bit]])) /
-                                                      map.step[std::size_t(axis)];
+              double const change =
+                  n[axis] < 2
+                      ? (k == std::size_t(axis) ? 1.0 : 0.0)
+                      : (double(map.value[k][corner[c | bit]]) - double(map.value[k][corner[c & ~bit]])) /
+                            map.step[std::size_t(axis)];
               edge[axis][c][k] = change, middle[axis][k] += change / 8;
             }
-        auto const at = [&](int axis, int c) { return point{edge[axis][c][0], edge[axis][c][1], edge[axis][c][2]}; };
+        auto const at = [&](int axis, int c) {
+          return point{edge[axis][c][0], edge[axis][c][1], edge[axis][c][2]};
+        };
         for (int c = 0; c < 8; ++c) judge(at(0, c), at(1, c), at(2, c));
         judge(middle[0], middle[1], middle[2]);
       }
@@ -168,7 +178,8 @@ inline volume warp(volume const& x, lattice const& map, affine const& to_world, 
       index_t const low = std::min(index_t(q), std::max<index_t>(n[a] - 2, 0));
       return std::pair{low, float(q - double(low))};
     };
-    std::vector<float> row(std::size_t(3 * (n.w + 1)));  // the lattice along this row of voxels, one more node at its end
+    std::vector<float> row(
+        std::size_t(3 * (n.w + 1)));  // the lattice along this row of voxels, one more node at its end
     auto const [d0, td] = split(d, 0);
     index_t const d1 = std::min(d0 + 1, n.d - 1);
     for (index_t h = 0; h < out.h; ++h) {
