@@ -89,7 +89,7 @@ TEST_CASE("patches, resizing, pooling, tokens", "[gradient]") {
   check<pad_to_multiple<cube(4)>, small, odd>();
   check<resize_to<extent{7, 3, 11}>, small, odd>();
   check<resize_to<extent{10, 8, 12}>, small>();
-  check<resize_to<extent{7, 3, 11}, interpolation::nearest>, small>();
+  check<resize_to<extent{7, 3, 11}, resizing::nearest>, small>();
   check<seq<tap<0>, conv3d<3, cube(2), conv_opts{.stride = cube(2)}>, branch<resize_add<>, identity, recall<0>>>,
         small>();
   check<global_average, small, shape<6, 5>>();

@@ -8,7 +8,7 @@
 namespace insula {
 
 /// (C, D, H, W) -> (C, To): nearest or trilinear without corner alignment.
-template <extent To, interpolation How = interpolation::trilinear>
+template <extent To, resizing How = resizing::trilinear>
 struct resize_to : leaf<resize_to<To, How>> {
   static constexpr char const* name = "resize_to";
   static constexpr traits trait{.keeps_x = false};
@@ -29,7 +29,7 @@ struct resize_to : leaf<resize_to<To, How>> {
 };
 
 /// Join: y = resize(a -> extent of b) + b, the top-down path of a feature pyramid (Lin et al. 2017, arXiv 1612.03144).
-template <interpolation How = interpolation::trilinear>
+template <resizing How = resizing::trilinear>
 struct resize_add : join<resize_add<How>> {
   static constexpr char const* name = "resize_add";
   static constexpr traits trait{.keeps_x = false, .keeps_x2 = false, .gx2_is_gy = true};

@@ -6,7 +6,8 @@
 
 namespace insula {
 
-enum class interpolation { nearest, trilinear };
+/// How a resized value is made from its neighbours.
+enum class resizing { nearest, trilinear };
 
 namespace op {
 
@@ -18,7 +19,7 @@ struct resize {
   struct args {
     index_t batch, channels;
     extent in, out;
-    interpolation how;
+    resizing how;
     T const* x;  // (batch, in, channels)
     T* y;        // (batch, out, channels)
   };
@@ -28,7 +29,7 @@ struct resize_grad {
   struct args {
     index_t batch, channels;
     extent in, out;
-    interpolation how;
+    resizing how;
     T const* gy;
     bool adds;
     T* gx;

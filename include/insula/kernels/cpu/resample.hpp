@@ -20,11 +20,11 @@ struct axis {
 };
 
 template <scalar T>
-axis<T> make_axis(scratch& s, index_t in, index_t out, interpolation how) {
+axis<T> make_axis(scratch& s, index_t in, index_t out, resizing how) {
   axis<T> const a{in, out, s.take<index_t>(out), s.take<index_t>(out), s.take<T>(out)};
   float const scale = float(in) / float(out);  // in float32, as is its product with o: the published rule
   for (index_t o = 0; o < out; ++o) {
-    if (how == interpolation::nearest) {
+    if (how == resizing::nearest) {
       index_t const i = out == in ? o : out == 2 * in ? o / 2 : index_t(std::floor(float(o) * scale));
       a.low[o] = a.high[o] = i < in - 1 ? i : in - 1;
       a.t[o] = T(0);
@@ -51,7 +51,7 @@ struct readers {
 };
 
 template <scalar T>
-readers<T> make_readers(scratch& s, index_t in, index_t out, interpolation how) {
+readers<T> make_readers(scratch& s, index_t in, index_t out, resizing how) {
   readers<T> r{make_axis<T>(s, in, out, how), s.take<index_t>(in), s.take<index_t>(in), 1};
   index_t first = 0, end = 0;
   for (index_t i = 0; i < in; ++i) {
@@ -128,7 +128,7 @@ struct kernel<op::resize, cpu, T> {
     axis<T> const depth = make_axis<T>(s, a.in.d, a.out.d, a.how),
                   height = make_axis<T>(s, a.in.h, a.out.h, a.how),
                   width = make_axis<T>(s, a.in.w, a.out.w, a.how);
-    bool const doubles = a.how == interpolation::trilinear && a.out.w == 2 * a.in.w;
+    bool const doubles = a.how == resizing::trilinear && a.out.w == 2 * a.in.w;
     index_t const channels = a.channels, in_row = a.in.w * channels, out_row = a.out.w * channels;
     cx.pool.run(a.batch * a.out.d, [&](index_t task, int worker) {
       index_t const n = task / a.out.d, od = task % a.out.d;
@@ -184,7 +184,7 @@ struct kernel<op::resize_grad, cpu, T> {
     readers<T> const depth = make_readers<T>(s, a.in.d, a.out.d, a.how),
                      height = make_readers<T>(s, a.in.h, a.out.h, a.how),
                      width = make_readers<T>(s, a.in.w, a.out.w, a.how);
-    bool const doubles = a.how == interpolation::trilinear && a.out.w == 2 * a.in.w;
+    bool const doubles = a.how == resizing::trilinear && a.out.w == 2 * a.in.w;
     index_t const channels = a.channels, in_row = a.in.w * channels, out_row = a.out.w * channels;
     cx.pool.run(a.batch * a.in.d, [&](index_t task, int worker) {
       index_t const n = task / a.in.d, id = task % a.in.d;

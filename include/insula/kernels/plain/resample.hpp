@@ -16,8 +16,8 @@ struct source {
   index_t low, high;
   double t;
 };
-inline source source_of(index_t o, index_t in, index_t out, interpolation how) {
-  if (how == interpolation::nearest) {
+inline source source_of(index_t o, index_t in, index_t out, resizing how) {
+  if (how == resizing::nearest) {
     if (out == in) return {o, o, 0};
     if (out == 2 * in) return {o / 2, o / 2, 0};
     float const scale = float(in) / float(out), at = float(o) * scale;
@@ -33,7 +33,7 @@ inline source source_of(index_t o, index_t in, index_t out, interpolation how) {
 
 /// Calls f(output position, input position, weight) for every term of the linear map of one sample.
 template <class F>
-void each_term(extent in, extent out, interpolation how, F f) {
+void each_term(extent in, extent out, resizing how, F f) {
   for (index_t d = 0; d < out.d; ++d)
     for (index_t h = 0; h < out.h; ++h)
       for (index_t w = 0; w < out.w; ++w) {
