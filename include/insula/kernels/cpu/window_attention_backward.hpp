@@ -44,6 +44,91 @@ void add_columns(index_t rows, index_t columns, T const* from, index_t row, T* t
   });
 }
 
+/// The gradient of one head's relative-position table while it is summed: a row per distance of window rows (depth
+/// and height), in it the distances along the width, padded to whole registers and reversed, so that the keys of a
+/// window row add to neighbours.
+template <scalar T>
+struct diagonals {
+  static constexpr index_t slack =
+      simd::width<T>;  // elements before ga that a masked load may name but not read
+
+  extent window;
+  index_t tokens, row, size;
+
+  explicit diagonals(sizes<T> const& s)
+      : window(s.g.window),
+        tokens(s.tokens),
+        row(round_up(2 * window.w - 1, simd::width<T>)),
+        size((2 * window.d - 1) * (2 * window.h - 1) * row) {}
+
+  /// Rows of ga that belong to one window row are summed in a register before they meet the table.
+  void add(window_rows const& of, index_t first, index_t rows, T const* ga, index_t keys, T* table) const {
+    index_t const end = first + rows < of.rows ? first + rows : of.rows;
+    for (index_t r = first; r < end;) {
+      index_t const run = of.token[r] / window.w;
+      index_t next = r + 1;
+      while (next < end && of.token[next] / window.w == run) ++next;
+      add_run(of.token + r, next - r, run, ga + (r - first) * keys, keys, table);
+      r = next;
+    }
+  }
+
+  /// gtable column += sum of `count` tables that lie `stride` apart.
+  void finish(T const* tables, index_t stride, index_t count, T* sum, T* gtable, index_t head,
+              index_t heads) const {
+    for (index_t e = 0; e < size; ++e) sum[e] = 0;
+    for (index_t i = 0; i < count; ++i) add_columns(1, size, tables + i * stride, 0, sum);
+    index_t const width = 2 * window.w - 1;
+    for (index_t d = 0; d < size / row; ++d)
+      for (index_t e = 0; e < width; ++e)
+        gtable[(d * width + width - 1 - e) * heads + head] += sum[d * row + e];
+  }
+
+ private:
+  void add_run(std::int32_t const* token, index_t count, index_t run, T const* ga, index_t keys,
+               T* table) const {
+    index_t const depth = run / window.h + window.d - 1, height = run % window.h + window.h - 1;
+    index_t key_run = 0;
+    for (index_t d = 0; d < window.d; ++d)
+      for (index_t h = 0; h < window.h; ++h, ++key_run) {
+        index_t const j = key_run * window.w, length = tokens - j < window.w ? tokens - j : window.w;
+        if (length <= 0) return;
+        add_block(token, count, length, ga + j, keys,
+                  table + ((depth - d) * (2 * window.h - 1) + height - h) * row);
+      }
+  }
+
+  void add_block(std::int32_t const* token, index_t count, index_t length, T const* ga, index_t keys,
+                 T* to) const {
+#if defined(INSULA_AVX512)
+    if (row == simd::width<T>) {
+      auto sum = simd::load(to);
+      for (index_t r = 0; r < count; ++r) {
+        index_t const shift = window.w - 1 - token[r] % window.w;
+        sum += shifted(ga + r * keys, shift, length);
+      }
+      simd::store(to, sum);
+      return;
+    }
+#endif
+    for (index_t r = 0; r < count; ++r) {
+      index_t const shift = window.w - 1 - token[r] % window.w;
+      for (index_t e = 0; e < length; ++e) to[shift + e] += ga[r * keys + e];
+    }
+  }
+
+#if defined(INSULA_AVX512)
+  /// The first `length` elements of p in lanes shift, shift + 1, ...; zero elsewhere.
+  static simd::pack<T> shifted(T const* p, index_t shift, index_t length) {
+    auto const lanes = ((1u << length) - 1u) << shift;
+    if constexpr (sizeof(T) == 4)
+      return (simd::pack<T>)_mm512_maskz_loadu_ps(__mmask16(lanes), p - shift);
+    else
+      return (simd::pack<T>)_mm512_maskz_loadu_pd(__mmask8(lanes), p - shift);
+  }
+#endif
+};
+
 template <scalar T>
 class gradient {
  public:
@@ -77,8 +162,9 @@ class gradient {
                              slot.go + column, c);
   }
 
-  /// One head of one window. score_sum (tokens, keys) += gradient of the scores, or null.
-  void attend(slot_type& slot, index_t window, index_t head, T* score_sum, scratch& memory) const {
+  /// One head of one window. table += gradient of the scores along its diagonals, or null.
+  void attend(slot_type& slot, index_t window, index_t head, diagonals<T> const& layout, T* table,
+              scratch& memory) const {
     head_values<T> values(memory, s_);
     values.pack(s_, slot.window, slot.qkv, args_.qkv_b, head);
     block_memory m(memory, s_);
@@ -102,8 +188,9 @@ class gradient {
         T dots[tile_queries];
         for (index_t i = 0; i < tile_queries; ++i)
           dots[i] = dot(m.sums + (r + i) * s_.row, m.go + (first + r + i) * s_.row);
-        score_gradient(slot.window, m, first + r, dots, m.p + r * s_.keys, m.ga + r * s_.keys, score_sum);
+        score_gradient(m, first + r, dots, m.p + r * s_.keys, m.ga + r * s_.keys);
       }
+      if (table) layout.add(slot.window, first, rows, m.ga, s_.keys, table);
       simd::multiply<T, false>(rows, s_.row, s_.tokens, m.ga, s_.keys, 1, values.k, s_.row, m.sums, s_.row);
       unpack_rows(slot.window, head, first, rows, m.sums, T(1 / std::sqrt(double(s_.width))), slot.gqkv,
                   3 * s_.channels);
@@ -114,22 +201,6 @@ class gradient {
     }
     unpack_keys(slot, head, m.gk, ln2<T>, 1);  // q was packed with a factor log2(e)
     unpack_keys(slot, head, m.gv, T(1), 2);
-  }
-
-  /// table (entries, reversed as in expand_table) += score_sum along its diagonals. Query and key rows of the window
-  /// that are equally far apart share their entries: their blocks (window.w, window.w) are added up first.
-  void fold(T const* score_sum, T* table) const {
-    table_codes const codes{s_.g.window};
-    extent const window = s_.g.window;
-    for (index_t d = 1 - window.d; d < window.d; ++d)
-      for (index_t h = 1 - window.h; h < window.h; ++h)
-        for (index_t i = 0; i < window.w; ++i)
-          for (index_t j = 0; j < window.w; j += simd::width<T>) {
-            T sum[simd::width<T>];
-            simd::store(sum, block_sum(score_sum, d, h, i, j));
-            T* to = table + codes.centre() - (d * (2 * window.h - 1) + h) * (2 * window.w - 1) - i + j;
-            for (index_t e = 0; e < simd::width<T> && j + e < window.w; ++e) to[e] += sum[e];
-          }
   }
 
   /// Some columns of the gradients of the qkv weights and bias.
@@ -163,22 +234,7 @@ class gradient {
   }
 
  private:
-  static constexpr index_t block_rows = 2 * tile_queries;
-
-  /// Sum over window rows (d, h) apart of token i of the query row against tokens from j on of the key row.
-  simd::pack<T> block_sum(T const* score_sum, index_t d, index_t h, index_t i, index_t j) const {
-    extent const window = s_.g.window;
-    auto sum = simd::zero<T>();
-    for (index_t qd = d > 0 ? d : 0; qd < window.d && qd - d < window.d; ++qd)
-      for (index_t qh = h > 0 ? h : 0; qh < window.h && qh - h < window.h; ++qh) {
-        index_t const query = (qd * window.h + qh) * window.w + i;
-        index_t const key = ((qd - d) * window.h + qh - h) * window.w + j, left = s_.tokens - key;
-        if (query >= s_.tokens || left <= 0) continue;
-        T const* from = score_sum + query * s_.keys + key;
-        sum += left >= simd::width<T> ? simd::load(from) : simd::load(from, int(left));
-      }
-    return sum;
-  }
+  static constexpr index_t block_rows = 4 * tile_queries;
 
   struct block_memory {
     T *v_columns, *go, *go_tile;  // (width, keys), (padded rows, row)
@@ -190,7 +246,7 @@ class gradient {
           go(memory.take<T>(s.padded_rows() * s.row)),
           go_tile(memory.take<T>(tile_queries * s.width)),
           p(memory.take<T>(block_rows * s.keys)),
-          ga(memory.take<T>(block_rows * s.keys)),
+          ga(memory.take<T>(block_rows * s.keys + diagonals<T>::slack) + diagonals<T>::slack),
           sums(memory.take<T>(block_rows * s.row)),
           gk(memory.take<T>(s.tokens * s.row)),
           gv(memory.take<T>(s.tokens * s.row)) {}
@@ -259,40 +315,25 @@ class gradient {
   }
 
   /// ga = p (go v^T - dot) for a tile of queries.
-  void score_gradient(window_rows const& window, block_memory const& m, index_t first, T const* dots,
-                      T const* p, T* ga, T* score_sum) const {
-    T* total[tile_queries];
-    for (index_t r = 0; r < tile_queries; ++r)  // rows beyond the last add zeros to row 0
-      total[r] =
-          score_sum + (score_sum ? window.token[first + r < window.rows ? first + r : 0] * s_.keys : 0);
+  void score_gradient(block_memory const& m, index_t first, T const* dots, T const* p, T* ga) const {
     head_values<T>::tile(s_, m.go + first * s_.row, m.go_tile);
     for (index_t j = 0; j < s_.keys; j += tile_keys<T>)
-      if (score_sum)
-        gradient_tile<true>(j, s_.width, m.go_tile, m.v_columns, s_.keys, dots, p, ga, total);
-      else
-        gradient_tile<false>(j, s_.width, m.go_tile, m.v_columns, s_.keys, dots, p, ga, total);
+      gradient_tile(s_.width, m.go_tile, m.v_columns + j, s_.keys, dots, p + j, ga + j);
   }
 
-  template <bool Adds>
-  __attribute__((noinline)) static void gradient_tile(index_t j, index_t width, T const* go_tile,
-                                                      T const* v_columns, index_t keys, T const* dots,
-                                                      T const* p, T* ga, T* const* total) {
+  __attribute__((noinline)) static void gradient_tile(index_t width, T const* go_tile, T const* v_columns,
+                                                      index_t keys, T const* dots, T const* p, T* ga) {
     constexpr int w = simd::width<T>;
     simd::pack<T> sum[tile_queries][tile_registers];
 #pragma GCC unroll 16
     for (int r = 0; r < tile_queries; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::broadcast(-dots[r]);
-    multiply_tile<T>(width, go_tile, v_columns + j, keys, sum);
-    p += j, ga += j;
+    multiply_tile<T>(width, go_tile, v_columns, keys, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < tile_queries; ++r, p += keys, ga += keys)
 #pragma GCC unroll 4
-      for (int v = 0; v < tile_registers; ++v) {
-        auto const g = simd::load(p + v * w) * sum[r][v];
-        simd::store(ga + v * w, g);
-        if constexpr (Adds) simd::store(total[r] + j + v * w, simd::load(total[r] + j + v * w) + g);
-      }
+      for (int v = 0; v < tile_registers; ++v) simd::store(ga + v * w, simd::load(p + v * w) * sum[r][v]);
   }
 
   void input_row(slot_type const& slot, index_t r, weight_sums<T> const& sums) const {
@@ -358,7 +399,7 @@ struct kernel<op::window_attention_grad, cpu, T> {
     return {a.gnorm_w, a.gnorm_b, a.gqkv_w, a.gqkv_b, a.gproj_w, a.gproj_b};
   }
 
-  /// Offsets of the weight gradients in the partial sums of one chunk; the table comes last, reversed, by head.
+  /// Offsets of the weight gradients in the partial sums of one chunk; the tables come last, by head.
   struct partial {
     index_t norm_w = 0, norm_b, qkv_w, qkv_b, proj_w, proj_b, table, size;
 
@@ -368,8 +409,8 @@ struct kernel<op::window_attention_grad, cpu, T> {
           qkv_b(qkv_w + 3 * s.channels * s.channels),
           proj_w(qkv_b + 3 * s.channels),
           proj_b(proj_w + s.channels * s.channels),
-          table(proj_b + s.channels),
-          size(windowed::round_up(table + s.heads * s.g.table_rows(), cache_line / index_t(sizeof(T)))) {}
+          table(windowed::round_up(proj_b + s.channels, cache_line / index_t(sizeof(T)))),
+          size(table + s.heads * windowed::diagonals<T>(s).size) {}
   };
 
   static void by_chunk(context<cpu>& cx, arguments const& args, sizes const& s, stages_type const& stages,
@@ -397,35 +438,25 @@ struct kernel<op::window_attention_grad, cpu, T> {
 
   static void chunk_group(context<cpu>& cx, int worker, sizes const& s, stages_type const& stages,
                           slot_type* slots, index_t first, index_t count, windowed::weight_sums<T> const& to,
-                          T* table) {
+                          T* tables) {
     index_t const c = s.channels;
     for (index_t i = 0; i < count; ++i) {
       stages.gather(slots[i], first + i);
       stages.project_in(slots[i], 0, 3 * c);
       stages.project_out(slots[i], 0, c);
     }
-    for (index_t head = 0; head < s.heads; ++head)
-      attend(cx, worker, s, stages, slots, first, count, head,
-             table ? table + head * s.g.table_rows() : nullptr);
+    windowed::diagonals<T> const layout(s);
+    for (index_t head = 0; head < s.heads; ++head)  // the head's bias stays in cache for the whole group
+      for (index_t i = 0; i < count; ++i) {
+        scratch inner(cx, worker);
+        stages.attend(slots[i], first + i, head, layout, tables ? tables + head * layout.size : nullptr,
+                      inner);
+      }
     for (index_t i = 0; i < count; ++i) {
       stages.weights_in(slots[i], 0, 3 * c, to);
       stages.weights_out(slots[i], 0, c, to);
       stages.inputs(slots[i], 0, slots[i].window.rows, to);
     }
-  }
-
-  /// One head of several windows in a row; the gradient of their scores is summed before it is folded into the table.
-  static void attend(context<cpu>& cx, int worker, sizes const& s, stages_type const& stages,
-                     slot_type* slots, index_t first, index_t count, index_t head, T* table) {
-    scratch memory(cx, worker);
-    T* score_sum = table ? memory.take<T>(s.tokens * s.keys) : nullptr;
-    if (table)
-      for (index_t i = 0; i < s.tokens * s.keys; ++i) score_sum[i] = 0;
-    for (index_t i = 0; i < count; ++i) {
-      scratch inner(cx, worker);
-      stages.attend(slots[i], first + i, head, score_sum, inner);
-    }
-    if (table) stages.fold(score_sum, table);
   }
 
   static void add_partials(context<cpu>& cx, arguments const& args, sizes const& s, partial const& at,
@@ -439,25 +470,22 @@ struct kernel<op::window_attention_grad, cpu, T> {
           windowed::add_columns(1, count, sums + chunk * at.size + offset + begin, 0, to + begin);
       });
     };
-    index_t const c = s.channels, entries = s.g.table_rows();
+    index_t const c = s.channels;
     add(args.gnorm_w, at.norm_w, c), add(args.gnorm_b, at.norm_b, c);
     add(args.gqkv_w, at.qkv_w, 3 * c * c), add(args.gqkv_b, at.qkv_b, 3 * c);
     add(args.gproj_w, at.proj_w, c * c), add(args.gproj_b, at.proj_b, c);
-    if (args.gtable)
-      cx.pool.run(s.heads, [&](index_t head, int worker) {
-        add_tables(cx, worker, s, args.gtable, head, sums + at.table + head * entries, at.size, chunks);
-      });
+    if (args.gtable) add_tables(cx, args, s, sums + at.table, at.size, chunks);
   }
 
-  /// One head's column of gtable += `count` reversed tables that lie `stride` apart.
-  static void add_tables(context<cpu>& cx, int worker, sizes const& s, T* gtable, index_t head,
-                         T const* tables, index_t stride, index_t count) {
-    scratch memory(cx, worker);
-    index_t const entries = s.g.table_rows();
-    T* sum = memory.take<T>(entries);
-    for (index_t r = 0; r < entries; ++r) sum[r] = 0;
-    for (index_t i = 0; i < count; ++i) windowed::add_columns(1, entries, tables + i * stride, 0, sum);
-    for (index_t r = 0; r < entries; ++r) gtable[(entries - 1 - r) * s.heads + head] += sum[r];
+  /// gtable += `count` sets of tables, one of each head, that lie `stride` apart.
+  static void add_tables(context<cpu>& cx, arguments const& args, sizes const& s, T const* tables,
+                         index_t stride, index_t count) {
+    windowed::diagonals<T> const layout(s);
+    cx.pool.run(s.heads, [&](index_t head, int worker) {
+      scratch memory(cx, worker);
+      layout.finish(tables + head * layout.size, stride, count, memory.take<T>(layout.size), args.gtable,
+                    head, s.heads);
+    });
   }
 
   static void by_stage(context<cpu>& cx, arguments const& args, sizes const& s, stages_type const& stages,
@@ -489,21 +517,19 @@ struct kernel<op::window_attention_grad, cpu, T> {
 
   static void stage_attention(context<cpu>& cx, arguments const& args, sizes const& s,
                               stages_type const& stages, slot_type* slots, index_t first, index_t count) {
-    index_t const per = count * s.heads >= 64 ? 2 : 1, sets = (count + per - 1) / per;
-    index_t const entries = s.g.table_rows();
+    windowed::diagonals<T> const layout(s);
     scratch memory(cx);
-    T* tables = args.gtable ? memory.take<T>(sets * s.heads * entries) : nullptr;
-    cx.pool.run(sets * s.heads, [&](index_t task, int worker) {
-      index_t const head = task / sets, set = task % sets * per, n = count - set < per ? count - set : per;
-      T* table = tables ? tables + task * entries : nullptr;
-      if (table)
-        for (index_t r = 0; r < entries; ++r) table[r] = 0;
-      attend(cx, worker, s, stages, slots + set, first + set, n, head, table);
-    });
-    if (tables)
-      cx.pool.run(s.heads, [&](index_t head, int worker) {
-        add_tables(cx, worker, s, args.gtable, head, tables + head * sets * entries, entries, sets);
-      });
+    T* tables = args.gtable ? memory.take<T>(count * s.heads * layout.size) : nullptr;
+    cx.pool.run(count * s.heads,
+                [&](index_t task, int worker) {  // windows of the same head follow each other
+                  scratch inner(cx, worker);
+                  index_t const head = task / count, i = task % count;
+                  T* table = tables ? tables + (i * s.heads + head) * layout.size : nullptr;
+                  if (table)
+                    for (index_t e = 0; e < layout.size; ++e) table[e] = 0;
+                  stages.attend(slots[i], first + i, head, layout, table, inner);
+                });
+    if (tables) add_tables(cx, args, s, tables, s.heads * layout.size, count);
   }
 
   static void stage_weights(context<cpu>& cx, arguments const& args, sizes const& s,

@@ -333,6 +333,8 @@ __attribute__((noinline)) void score_tile(query_block<T> const& block, index_t j
       sum[r][v] = simd::load(block.bias[r] + j + v * w);
       if constexpr (Masked) sum[r][v] += simd::load(block.mask[r] + j + v * w);
     }
+  for (int r = 0; r < tile_queries; ++r)  // the next tile's biases may still be in the L3 cache
+    for (int v = 0; v < tile_registers; ++v) __builtin_prefetch(block.bias[r] + j + tile_keys<T> + v * w);
   multiply_tile<T>(width, q_tile, k_columns + j, keys, sum);
   out += j;
 #pragma GCC unroll 16
