@@ -3,6 +3,7 @@
 #pragma once
 
 #include "insula/kernels/cpu/activation.hpp"
+#include "insula/kernels/cpu/attention.hpp"
 #include "insula/kernels/cpu/conv.hpp"
 #include "insula/kernels/cpu/copy.hpp"
 #include "insula/kernels/cpu/gather.hpp"
