@@ -210,6 +210,7 @@ TEST_CASE("a row longer than a block, more weights than a slice and more samples
   compare_conv({1, {2, 2, 3}, 200, 40, cube(3), cube(1), cube(1)}, 31);
   compare_conv({20, {1, 2, 3}, 3, 5, cube(3), cube(1), cube(1)}, 32);
   compare_conv({1, {1, 1, 2500}, 3, 50, cube(1)}, 33);
+  compare_conv({1, {2, 3, 4}, 130, 530, {1, 3, 3}, cube(1), {0, 1, 1}}, 34);
 }
 
 TEST_CASE("Winograd's algorithms agree with the plain convolution to their own precision") {
@@ -274,6 +275,26 @@ TEST_CASE("null gradients are not computed") {
   CHECK(gx == all.gx);
   CHECK(gw == all.gw);
   CHECK(gb == all.gb);
+}
+
+TEST_CASE("a repeated convolution allocates nothing") {
+  context<cpu> cx(1);
+  op::conv3d_geometry const shapes[] = {{1, {4, 12, 12}, 32, 48, cube(3), cube(1), cube(1)},
+                                        {1, {5, 6, 7}, 200, 40, cube(3), cube(2), cube(1)},
+                                        {1, {8, 9, 10}, 33, 33, cube(5), cube(1), cube(2), 33}};
+  for (auto const& g : shapes) {
+    data const d = make(g, 70);
+    auto const x = cast<float>(d.x), w = cast<float>(d.w), gy = cast<float>(d.gy);
+    auto y = gy, gx = x, gw = w, gb = cast<float>(d.gb);
+    std::size_t calls = 0;
+    for (int repeat = 0; repeat < 2; ++repeat) {
+      calls = host_memory().calls;
+      kernel<op::conv3d, cpu, float>::run(cx, {g, x.data(), w.data(), nullptr, y.data()});
+      kernel<op::conv3d_grad, cpu, float>::run(
+          cx, {g, x.data(), w.data(), gy.data(), false, gx.data(), gw.data(), gb.data()});
+    }
+    CHECK(host_memory().calls == calls);
+  }
 }
 
 TEST_CASE("a kernel larger than the padded input is refused with both sizes") {

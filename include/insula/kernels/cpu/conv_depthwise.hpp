@@ -7,7 +7,7 @@
 
 namespace insula::detail::conv {
 
-inline constexpr index_t ring_bytes = 384 << 10;  // of the planes one task keeps
+inline constexpr index_t ring_bytes = 512 << 10;  // of the planes one task keeps
 
 /// How a depth-wise lattice is cut: runs of channels, runs of rows, and slabs of planes if there would be few tasks.
 struct depthwise_cut {
@@ -23,7 +23,7 @@ struct depthwise_cut {
       return v < low ? low : v > high ? high : v;
     };
     // two registers of channels are one stretch of 128 bytes; rows: at least 8 to share the border
-    index_t const least = clamp(8, 1, hl.count);
+    index_t const least = clamp(4, 1, hl.count);
     index_t const group = clamp(room / reach(hl, least), 1, registers < 4 ? registers : 4);
     index_t const rows = clamp((room / group - hl.taps) / hl.stride + 1, 1, hl.count);
     depthwise_cut c;
@@ -80,6 +80,18 @@ struct depthwise_ring {
     for (index_t p = packed > from ? packed : from; p < to; ++p)
       if (p >= 0 && p < l.at[0].in) pack_plane(p);
     packed = to;
+  }
+
+  /// Asks for a share (one of `shares`) of the plane that comes after those of outputs of depth d.
+  void prefetch(index_t d, index_t share, index_t shares) const {
+    index_t const p = d * l.at[0].stride + l.at[0].start + l.at[0].taps, rows = row_to - row_from;
+    if (p < 0 || p >= l.at[0].in || d + 1 >= d_to) return;
+    index_t const line_elements = index_t(cache_line / sizeof(T)), width = l.at[2].in;
+    for (index_t h = row_from + rows * share / shares; h < row_from + rows * (share + 1) / shares; ++h) {
+      T const* s = x + ((sample * l.at[0].in + p) * l.at[1].in + h) * width * l.in_channels + channel;
+      for (index_t q = 0; q < width; ++q, s += l.in_channels)
+        for (index_t c = 0; c < channels; c += line_elements) __builtin_prefetch(s + c, 0, 2);
+    }
   }
 
  private:
@@ -200,6 +212,7 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
     for (index_t d = ring.d_from; d < ring.d_to; ++d) {
       ring.advance(d);
       for (index_t h = ring.h_from; h < ring.h_to; ++h) {
+        ring.prefetch(d, h - ring.h_from, ring.h_to - ring.h_from);
         depthwise_row<T> row{list,    0,       nullptr, nullptr, step, wl.stride,
                              wl.taps, nullptr, adds,    nullptr, 0,    width};
         for (index_t t = 0; t < dl.taps * hl.taps; ++t) {

@@ -72,8 +72,8 @@ void pack_gradient(lattice const& l, T const* gy, block const& at, index_t colum
 }
 
 /// gw[tap, i, o] += sum over samples and q of x[q stride + start + t, i] gy[first + step q, o], for the lattice of the
-/// forward pass. One task adds up one lane of blocks for one panel of output channels (and one depth tap, where a
-/// tap alone is work enough); lanes are summed in order.
+/// forward pass. One task adds up one lane of blocks for some panels of output channels and depth taps; lanes are
+/// summed in order.
 template <scalar T>
 void weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T const* gy, T* gw) {
   constexpr int width = simd::width<T>;
@@ -84,55 +84,66 @@ void weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T const* gy
   index_t const block_count = blocks.count(l.batch);
   if (block_count == 0 || l.weights() == 0) return;
 
+  // few weights: many lanes, each with all panels; many: few lanes, a panel and a depth tap at a time
   index_t const depth_parts = hl.taps * rows >= 64 ? dl.taps : 1, depth_taps = dl.taps / depth_parts;
-  index_t const columns = l.groups * cut_channels.count * depth_parts;
-  index_t const room = (index_t(64) << 20) / (l.weights() * index_t(sizeof(T)));
+  index_t const fit = (index_t(8) << 20) / (l.weights() * index_t(sizeof(T)));  // copies of gw
+  index_t const panel_parts = fit * depth_parts >= 16 ? 1 : cut_channels.count;
+  index_t const columns = l.groups * panel_parts * depth_parts;
   index_t lanes = ceil_divide(16, columns);
   lanes = lanes < block_count ? lanes : block_count;
-  lanes = lanes < room ? lanes : room;
+  lanes = lanes < 8 * fit ? lanes : 8 * fit;
   lanes = lanes > 1 ? lanes : 1;
 
   scratch shared(cx);
   T* const part = lanes > 1 ? shared.take<T>(lanes * l.weights()) : gw;
   cx.pool.run(lanes * columns, [&](index_t task, int worker) {
     index_t const tap_from = task % depth_parts * depth_taps, tap_to = tap_from + depth_taps;
-    panel const p = cut_channels.at(task / depth_parts % cut_channels.count);
-    index_t const group = task / depth_parts / cut_channels.count % l.groups, lane = task / columns;
-    index_t const column = group * co + p.from, b_row = p.registers * width;
-    T* const out = part + (lanes > 1 ? lane * l.weights() : 0) + column;
+    index_t const panel_part = task / depth_parts % panel_parts;
+    index_t const panel_from = cut_channels.count * panel_part / panel_parts;
+    index_t const panel_to = cut_channels.count * (panel_part + 1) / panel_parts;
+    index_t const group = task / depth_parts / panel_parts % l.groups, lane = task / columns;
+    T* const out = part + (lanes > 1 ? lane * l.weights() : 0) + group * co;
 
     scratch memory(cx, worker);
     T* const window_memory = memory.take<T>(window_elements(l, blocks.size));
-    T* const gradient = memory.take<T>(blocks.size.size() * b_row);
+    T* const gradient = memory.take<T>(blocks.size.size() * cut_channels.at(0).registers * width);
     stretch* const list = memory.take<stretch>(blocks.size.h);
-    auto const at_tap = [&](index_t td, index_t th) {
+    auto const at_tap = [&](index_t td, index_t th, panel const& p) {
       index_t const d = dl.tap + td * dl.tap_step, h = hl.tap + th * hl.tap_step;
-      return out + ((d * hl.kernel + h) * wl.kernel + wl.tap) * ci * l.out_channels;
+      return out + ((d * hl.kernel + h) * wl.kernel + wl.tap) * ci * l.out_channels + p.from;
     };
-    if (lanes > 1)
+    if (lanes > 1) {
+      index_t const first = cut_channels.at(panel_from).from;
+      panel const end = cut_channels.at(panel_to - 1);
+      std::size_t const bytes = std::size_t(end.from + end.columns(width) - first) * sizeof(T);
       for (index_t td = tap_from; td < tap_to; ++td)
         for (index_t th = 0; th < hl.taps; ++th)
           for (index_t r = 0; r < rows; ++r)
-            std::memset(at_tap(td, th) + r * l.out_channels, 0, std::size_t(p.columns(width)) * sizeof(T));
+            std::memset(at_tap(td, th, cut_channels.at(panel_from)) + r * l.out_channels, 0, bytes);
+    }
 
     for (index_t i = block_count * lane / lanes; i < block_count * (lane + 1) / lanes; ++i) {
       block const at = blocks.at(l, i);
       index_t const from = at.from.d * dl.stride + dl.start;
       if (from + tap_to <= 0 || from + tap_from >= dl.in) continue;
       window<T> const in = pack(l, x, at, group, tap_from, tap_to, window_memory);
-      pack_gradient(l, gy, at, column, p, gradient);
-      product<T> m{list,  0,       at.size.w, in.data,        1,     wl.stride * ci, gradient,
-                   b_row, nullptr, true,      l.out_channels, p.last};
-      for (index_t td = tap_from; td < tap_to; ++td) {
-        index_t const id = from + td;
-        if (id < 0 || id >= dl.in) continue;
-        for (index_t th = 0; th < hl.taps; ++th) {
-          m.count = 0;
-          for (index_t h = 0; h < at.size.h; ++h) {
-            index_t const ih = (at.from.h + h) * hl.stride + hl.start + th;
-            if (ih >= 0 && ih < hl.in) list[m.count++] = {in.at(id, ih), h * at.size.w * b_row};
+      for (index_t q = panel_from; q < panel_to; ++q) {
+        panel const p = cut_channels.at(q);
+        index_t const b_row = p.registers * width;
+        pack_gradient(l, gy, at, group * co + p.from, p, gradient);
+        product<T> m{list,  0,       at.size.w, in.data,        1,     wl.stride * ci, gradient,
+                     b_row, nullptr, true,      l.out_channels, p.last};
+        for (index_t td = tap_from; td < tap_to; ++td) {
+          index_t const id = from + td;
+          if (id < 0 || id >= dl.in) continue;
+          for (index_t th = 0; th < hl.taps; ++th) {
+            m.count = 0;
+            for (index_t h = 0; h < at.size.h; ++h) {
+              index_t const ih = (at.from.h + h) * hl.stride + hl.start + th;
+              if (ih >= 0 && ih < hl.in) list[m.count++] = {in.at(id, ih), h * at.size.w * b_row};
+            }
+            if (m.count > 0) multiply(m, p.registers, rows, at_tap(td, th, p));
           }
-          if (m.count > 0) multiply(m, p.registers, rows, at_tap(td, th));
         }
       }
     }
