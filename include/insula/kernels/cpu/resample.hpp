@@ -9,7 +9,7 @@
 
 namespace insula {
 
-namespace detail::resample {
+namespace detail::resize_rows {
 
 /// One axis: output o reads (1 - t[o]) x[low[o]] + t[o] x[high[o]]. low and high never decrease.
 template <scalar T>
@@ -118,12 +118,12 @@ void halve_row(bool adds, index_t in, index_t channels, T const* gy, T* gx) {
   });
 }
 
-}  // namespace detail::resample
+}  // namespace detail::resize_rows
 
 template <scalar T>
 struct kernel<op::resize, cpu, T> {
   static void run(context<cpu>& cx, typename op::resize::args<T> const& a) {
-    using namespace detail::resample;
+    using namespace detail::resize_rows;
     scratch s(cx);
     axis<T> const depth = make_axis<T>(s, a.in.d, a.out.d, a.how),
                   height = make_axis<T>(s, a.in.h, a.out.h, a.how),
@@ -178,7 +178,7 @@ struct kernel<op::resize, cpu, T> {
 template <scalar T>
 struct kernel<op::resize_grad, cpu, T> {
   static void run(context<cpu>& cx, typename op::resize_grad::args<T> const& a) {
-    using namespace detail::resample;
+    using namespace detail::resize_rows;
     if (!a.gx) return;
     scratch s(cx);
     readers<T> const depth = make_readers<T>(s, a.in.d, a.out.d, a.how),
