@@ -10,9 +10,10 @@
 
 namespace insula {
 
-/// How a convolution with stride 1 and 3 x 3 taps in height and width may be computed. Relative error in float
-/// (root mean square): exact 3e-7; winograd2 4e-7 at 2.25 times fewer products; winograd4 2e-6 to 5e-6 at 4 times
-/// fewer. All other convolutions are exact.
+/// How a convolution with stride 1 and 3 x 3 taps in height and width may be computed, all three passes. Relative
+/// error of the forward pass in float, 16 to 192 channels, uniform inputs: exact 4e-7 to 5e-7; winograd2, 2.25 times
+/// fewer products, 2e-7 to 7e-7; winograd4, 4 times fewer, 2e-6 to 5e-6. A convolution that does not suit Winograd's
+/// algorithm (suits_winograd) is computed exactly whatever the policy.
 enum class conv_policy { exact, winograd2, winograd4 };
 
 inline constexpr conv_policy default_conv_policy = conv_policy::winograd2;
