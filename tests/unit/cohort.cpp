@@ -233,6 +233,11 @@ TEST_CASE("lesions lie in the brain, carry a label and change each contrast by i
     REQUIRE((s.parameters.lesions.size() >= 1 && s.parameters.lesions.size() <= 4));
     ++seen[s.parameters.lesions.size()];
     CHECK(above(s.lesions, 0.5f) > 10);
+    for (std::size_t i = 0; i < s.lesions.voxels.size(); ++i) {
+      REQUIRE(s.volumes.at("t1").voxels[i] >= 0);
+      if (clean.volumes.at("t1").voxels[i] == 0)
+        REQUIRE((s.lesions.voxels[i] == 0 && s.volumes.at("t2").voxels[i] == 0));
+    }
     double down = 0, up = 0, n = 0;
     for (std::size_t i = 0; i < s.lesions.voxels.size(); ++i)
       if (s.lesions.voxels[i] > 0) {
@@ -242,7 +247,7 @@ TEST_CASE("lesions lie in the brain, carry a label and change each contrast by i
     CHECK(down / n < -0.5 * 0.4 * 60);
     CHECK(up / n > 0.5 * 0.5 * 60);
     for (auto const& e : s.parameters.lesions)
-      CHECK(clean.volumes.at("t1").at(index_t(e.centre[0]), index_t(e.centre[1]), index_t(e.centre[2])) > 5);
+      CHECK(clean.volumes.at("t1").at(index_t(e.centre[0]), index_t(e.centre[1]), index_t(e.centre[2])) > 30);
   }
   for (std::size_t i = 1; i < 5; ++i) CHECK(seen[i] > 0);
 }

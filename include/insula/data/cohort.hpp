@@ -226,18 +226,19 @@ inline virtual_subject make_virtual_subject(cohort_options const& o,
 
   if (o.lesions.most > 0) {
     std::string const where = o.anatomy.empty() ? source.begin()->first : o.anatomy;
-    volume const& seen = s.volumes.at(where);
+    volume const seen = s.volumes.at(where);  // a copy: the lesions are painted into the original
     intensity_window const w = windows.count(where) ? windows.at(where) : intensity_window{0, 0};
+    auto const share = [](intensity_window const& v, float fraction) { return v.low + fraction * v.range(); };
     random_stream draws(key.with(detail::cohort_stream::lesion_draws));
-    s.parameters.lesions =
-        draw_lesions(seen, brain_ellipsoid(seen), w.low + 0.15f * w.range(), o.lesions, draws);
+    s.parameters.lesions = draw_lesions(seen, brain_ellipsoid(seen), share(w, 0.5f), o.lesions, draws);
     s.lesions = make_volume(out, 0, to_world);
     for (auto const& e : s.parameters.lesions) {
-      label_lesion(s.lesions, e);
+      label_lesion(s.lesions, e, seen, share(w, 0.02f));
       for (auto const& [name, window] : windows) {
         auto const found = o.lesions.shift.find(name);
         double const shift = found == o.lesions.shift.end() ? o.lesions.other_shift : found->second;
-        paint_lesion(s.volumes.at(name), e, float(shift) * window.range());
+        paint_lesion(s.volumes.at(name), e, float(shift) * window.range(), share(window, 0.02f),
+                     share(window, 0.05f));
       }
     }
   }

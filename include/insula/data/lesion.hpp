@@ -57,7 +57,7 @@ inline ellipsoid brain_ellipsoid(volume const& x) {
   return e;
 }
 
-/// Lesions at voxels of x brighter than `threshold`, between 0.2 and 0.8 of the way from the brain's centre to its
+/// Lesions centred on voxels of x brighter than `threshold`, between 0.2 and 0.8 of the way from the brain's centre to its
 /// surface. A lesion that finds no place in 1000 tries is left out.
 inline std::vector<ellipsoid> draw_lesions(volume const& x, ellipsoid const& brain, float threshold,
                                            lesion_options const& o, random_stream& random) {
@@ -97,17 +97,20 @@ void for_voxels_near(ellipsoid const& e, extent n, F&& f) {
         f(std::size_t((d * n.h + h) * n.w + w), e.distance({double(d), double(h), double(w)}));
 }
 
-/// Adds `shift` inside, falling linearly to 0 between the distances 0.8 and 1.2.
-inline void paint_lesion(volume& x, ellipsoid const& e, float shift) {
+/// Adds `shift` inside, falling linearly to 0 between the distances 0.8 and 1.2. Voxels at or below `background` stay as
+/// they are, no other is darkened below `floor`.
+inline void paint_lesion(volume& x, ellipsoid const& e, float shift, float background, float floor) {
   for_voxels_near(e, x.size, [&](std::size_t i, double r) {
-    x.voxels[i] += shift * float(std::clamp((1.2 - r) / 0.4, 0.0, 1.0));
+    float& v = x.voxels[i];
+    if (v > background)
+      v = std::max(v + shift * float(std::clamp((1.2 - r) / 0.4, 0.0, 1.0)), std::min(v, floor));
   });
 }
 
-/// Sets 1 where the distance is at most 1.
-inline void label_lesion(volume& labels, ellipsoid const& e) {
+/// Sets 1 where the distance is at most 1 and `seen`, on the same grid, is above its background.
+inline void label_lesion(volume& labels, ellipsoid const& e, volume const& seen, float background) {
   for_voxels_near(e, labels.size, [&](std::size_t i, double r) {
-    if (r <= 1) labels.voxels[i] = 1;
+    if (r <= 1 && seen.voxels[i] > background) labels.voxels[i] = 1;
   });
 }
 
