@@ -2,7 +2,7 @@
 // Shifted-window attention on the CPU: norm, qkv, scores, softmax, projection and residual of a window in cache.
 #pragma once
 
-#include "insula/kernels/cpu/window_stage.hpp"
+#include "insula/kernels/cpu/window_tile.hpp"
 
 namespace insula {
 
@@ -52,8 +52,7 @@ class forward {
     for (index_t first = 0; first < slot.window.rows; first += tile_queries) {
       T sum[tile_queries], shift[tile_queries];
       softmax(slot.window, bias, values, first, scores, sum, shift);
-      simd::multiply<T, false>(tile_queries, s_.row, s_.tokens, scores, s_.keys, 1, values.v, s_.row, sums,
-                               s_.row);
+      weighted_sum(s_, scores, values.v, sums);
       index_t const rows = slot.window.rows - first < tile_queries ? slot.window.rows - first : tile_queries;
       for (index_t r = 0; r < rows; ++r) {
         T* out = slot.normed + (first + r) * s_.channels + head * s_.width;
@@ -89,14 +88,14 @@ class forward {
                T* scores, T* sum, T* shift) const {
     constexpr T least = sizeof(T) == 4 ? T(0x1p-64) : T(0x1p-512),
                 most = sizeof(T) == 4 ? T(0x1p64) : T(0x1p512);
-    query_block<T> const block(s_, window, bias, values.mask, first);
+    query_tile<T> const tile(s_, window, bias, values.mask, first);
     for (int r = 0; r < tile_queries; ++r) shift[r] = 0;
-    exponentials(s_, window, block, values, first, shift, scores, sum);
+    exponentials(s_, window, tile, values, first, shift, scores, sum);
     bool usual = true;
     for (int r = 0; r < tile_queries; ++r) usual = usual && sum[r] > least && sum[r] < most;
     if (usual) return;
-    largest_scores(s_, window, block, values, first, scores, shift);
-    exponentials(s_, window, block, values, first, shift, scores, sum);
+    largest_scores(s_, window, tile, values, first, scores, shift);
+    exponentials(s_, window, tile, values, first, shift, scores, sum);
   }
 
   arguments const& args_;

@@ -2,7 +2,7 @@
 // The gradient of shifted-window attention on the CPU: everything is computed again from x and the saved log-sum-exp.
 #pragma once
 
-#include "insula/kernels/cpu/window_stage.hpp"
+#include "insula/kernels/cpu/window_tile.hpp"
 
 namespace insula {
 
@@ -52,24 +52,50 @@ struct diagonals {
   static constexpr index_t slack =
       simd::width<T>;  // elements before ga that a masked load may name but not read
 
+  /// Keys of one window row within one tile of keys.
+  struct piece {
+    index_t from, lane, length;  // place in a tiled row, distance from the start of the window row, keys
+    index_t to;                  // row of the table, back from that of the query
+  };
+
   extent window;
-  index_t tokens, row, size;
+  index_t keys, row, size, pieces = 0;
+  piece* list;
 
-  explicit diagonals(sizes<T> const& s)
+  diagonals(scratch& memory, sizes<T> const& s)
       : window(s.g.window),
-        tokens(s.tokens),
+        keys(s.keys),
         row(round_up(2 * window.w - 1, simd::width<T>)),
-        size((2 * window.d - 1) * (2 * window.h - 1) * row) {}
+        size((2 * window.d - 1) * (2 * window.h - 1) * row),
+        list(memory.take<piece>(s.tokens / window.w + s.keys / tile_keys<T> + 1)) {
+    for (index_t j = 0; j < s.tokens;) {
+      index_t const run = j / window.w, in_tile = j % tile_keys<T>;
+      index_t end = (run + 1) * window.w;
+      if (end > s.tokens) end = s.tokens;
+      if (end > j + tile_keys<T> - in_tile) end = j + tile_keys<T> - in_tile;
+      list[pieces++] = {(j - in_tile) * tile_queries + in_tile, j % window.w, end - j,
+                        (run / window.h * (2 * window.h - 1) + run % window.h) * row};
+      j = end;
+    }
+  }
 
-  /// Rows of ga that belong to one window row are summed in a register before they meet the table.
-  void add(window_rows const& of, index_t first, index_t rows, T const* ga, index_t keys, T* table) const {
+  /// table += rows [first, first + rows) of ga (tiles). Rows of one window row meet in a register before the table.
+  void add(window_rows const& of, index_t first, index_t rows, T const* ga, T* table) const {
     index_t const end = first + rows < of.rows ? first + rows : of.rows;
     for (index_t r = first; r < end;) {
       index_t const run = of.token[r] / window.w;
-      index_t next = r + 1;
-      while (next < end && of.token[next] / window.w == run) ++next;
-      add_run(of.token + r, next - r, run, ga + (r - first) * keys, keys, table);
-      r = next;
+      T const* from[tile_queries];
+      index_t shift[tile_queries];  // lane of the first key of a window row
+      int count = 0;
+      for (; count < tile_queries && r < end && of.token[r] / window.w == run; ++count, ++r) {
+        index_t const at = r - first;
+        from[count] = ga + at / tile_queries * tile_queries * keys + at % tile_queries * tile_keys<T>;
+        shift[count] = window.w - 1 - of.token[r] % window.w;
+      }
+      index_t const place =
+          (run / window.h + window.d - 1) * (2 * window.h - 1) + run % window.h + window.h - 1;
+      for (piece const* p = list; p < list + pieces; ++p)
+        add(*p, from, shift, count, table + place * row - p->to);
     }
   }
 
@@ -85,36 +111,17 @@ struct diagonals {
   }
 
  private:
-  void add_run(std::int32_t const* token, index_t count, index_t run, T const* ga, index_t keys,
-               T* table) const {
-    index_t const depth = run / window.h + window.d - 1, height = run % window.h + window.h - 1;
-    index_t key_run = 0;
-    for (index_t d = 0; d < window.d; ++d)
-      for (index_t h = 0; h < window.h; ++h, ++key_run) {
-        index_t const j = key_run * window.w, length = tokens - j < window.w ? tokens - j : window.w;
-        if (length <= 0) return;
-        add_block(token, count, length, ga + j, keys,
-                  table + ((depth - d) * (2 * window.h - 1) + height - h) * row);
-      }
-  }
-
-  void add_block(std::int32_t const* token, index_t count, index_t length, T const* ga, index_t keys,
-                 T* to) const {
+  void add(piece const& p, T const* const* from, index_t const* shift, int count, T* to) const {
 #if defined(INSULA_AVX512)
     if (row == simd::width<T>) {
       auto sum = simd::load(to);
-      for (index_t r = 0; r < count; ++r) {
-        index_t const shift = window.w - 1 - token[r] % window.w;
-        sum += shifted(ga + r * keys, shift, length);
-      }
+      for (int r = 0; r < count; ++r) sum += shifted(from[r] + p.from, shift[r] + p.lane, p.length);
       simd::store(to, sum);
       return;
     }
 #endif
-    for (index_t r = 0; r < count; ++r) {
-      index_t const shift = window.w - 1 - token[r] % window.w;
-      for (index_t e = 0; e < length; ++e) to[shift + e] += ga[r * keys + e];
-    }
+    for (int r = 0; r < count; ++r)
+      for (index_t e = 0; e < p.length; ++e) to[shift[r] + p.lane + e] += from[r][p.from + e];
   }
 
 #if defined(INSULA_AVX512)
@@ -135,9 +142,16 @@ class gradient {
   using arguments = op::window_attention_grad::args<T>;
   using slot_type = gradient_slot<T>;
 
-  gradient(arguments const& args, sizes<T> const& s, T const* bias, T const* qkv_columns,
-           T const* proj_columns)
-      : args_(args), s_(s), bias_(bias), qkv_columns_(qkv_columns), proj_columns_(proj_columns) {}
+  gradient(arguments const& args, sizes<T> const& s, diagonals<T> const& layout, T const* bias,
+           T const* qkv_columns, T const* proj_columns)
+      : args_(args),
+        s_(s),
+        layout_(layout),
+        bias_(bias),
+        qkv_columns_(qkv_columns),
+        proj_columns_(proj_columns) {}
+
+  diagonals<T> const& layout() const { return layout_; }
 
   void gather(slot_type& slot, index_t window) const {
     index_t const c = s_.channels;
@@ -163,14 +177,13 @@ class gradient {
   }
 
   /// One head of one window. table += gradient of the scores along its diagonals, or null.
-  void attend(slot_type& slot, index_t window, index_t head, diagonals<T> const& layout, T* table,
-              scratch& memory) const {
+  void attend(slot_type& slot, index_t window, index_t head, T* table, scratch& memory) const {
     head_values<T> values(memory, s_);
     values.pack(s_, slot.window, slot.qkv, args_.qkv_b, head);
     block_memory m(memory, s_);
     head_values<T>::columns(s_, values.v, m.v_columns);
     pack_rows(slot, head, m.go);
-    for (index_t i = 0; i < s_.tokens * s_.row; ++i) m.gk[i] = 0, m.gv[i] = 0;
+    for (index_t i = 0; i < s_.keys * s_.row; ++i) m.gk[i] = 0, m.gv[i] = 0;
     T const* lse = args_.lse + (window * s_.heads + head) * s_.tokens;
     for (index_t first = 0; first < slot.window.rows; first += block_rows) {
       index_t const left = round_up(slot.window.rows - first, tile_queries);
@@ -178,7 +191,8 @@ class gradient {
       T scale[block_rows];
       for (index_t r = 0; r < rows; r += tile_queries)
         probabilities(slot.window, head, values, lse, first + r, m.p + r * s_.keys, scale + r);
-      simd::multiply<T, false>(rows, s_.row, s_.tokens, m.p, s_.keys, 1, values.v, s_.row, m.sums, s_.row);
+      for (index_t r = 0; r < rows; r += tile_queries)
+        weighted_sum(s_, m.p + r * s_.keys, values.v, m.sums + r * s_.row);
       for (index_t r = 0; r < rows; ++r) {
         scale_row(m.sums + r * s_.row, scale[r]);
         scale_row(m.go + (first + r) * s_.row, scale[r]);
@@ -190,14 +204,13 @@ class gradient {
           dots[i] = dot(m.sums + (r + i) * s_.row, m.go + (first + r + i) * s_.row);
         score_gradient(m, first + r, dots, m.p + r * s_.keys, m.ga + r * s_.keys);
       }
-      if (table) layout.add(slot.window, first, rows, m.ga, s_.keys, table);
-      simd::multiply<T, false>(rows, s_.row, s_.tokens, m.ga, s_.keys, 1, values.k, s_.row, m.sums, s_.row);
+      if (table) layout_.add(slot.window, first, rows, m.ga, table);
+      for (index_t r = 0; r < rows; r += tile_queries)
+        weighted_sum(s_, m.ga + r * s_.keys, values.k, m.sums + r * s_.row);
       unpack_rows(slot.window, head, first, rows, m.sums, T(1 / std::sqrt(double(s_.width))), slot.gqkv,
                   3 * s_.channels);
-      simd::multiply<T, true>(s_.tokens, s_.row, rows, m.ga, 1, s_.keys, values.q + first * s_.row, s_.row,
-                              m.gk, s_.row);
-      simd::multiply<T, true>(s_.tokens, s_.row, rows, m.p, 1, s_.keys, m.go + first * s_.row, s_.row, m.gv,
-                              s_.row);
+      add_transposed(s_, rows, m.ga, values.q + first * s_.row, m.gk);
+      add_transposed(s_, rows, m.p, m.go + first * s_.row, m.gv);
     }
     unpack_keys(slot, head, m.gk, ln2<T>, 1);  // q was packed with a factor log2(e)
     unpack_keys(slot, head, m.gv, T(1), 2);
@@ -248,8 +261,8 @@ class gradient {
           p(memory.take<T>(block_rows * s.keys)),
           ga(memory.take<T>(block_rows * s.keys + diagonals<T>::slack) + diagonals<T>::slack),
           sums(memory.take<T>(block_rows * s.row)),
-          gk(memory.take<T>(s.tokens * s.row)),
-          gv(memory.take<T>(s.tokens * s.row)) {}
+          gk(memory.take<T>(s.keys * s.row)),
+          gv(memory.take<T>(s.keys * s.row)) {}
   };
 
   /// One head of go, contiguous, with zero rows up to a whole tile.
@@ -306,11 +319,11 @@ class gradient {
   /// scale p: near 1 as the scale is, without it the rounding of lse would be an error common to the whole row.
   void probabilities(window_rows const& window, index_t head, head_values<T> const& values, T const* lse,
                      index_t first, T* p, T* scale) const {
-    query_block<T> const block(s_, window, bias_ + head * s_.tokens * s_.keys, values.mask, first);
+    query_tile<T> const tile(s_, window, bias_ + head * s_.tokens * s_.keys, values.mask, first);
     T shift[tile_queries], sum[tile_queries];
     for (index_t r = 0; r < tile_queries; ++r)
       shift[r] = first + r < window.rows ? log2e<T> * lse[window.token[first + r]] : -no_key<T>;
-    exponentials(s_, window, block, values, first, shift, p, sum);
+    exponentials(s_, window, tile, values, first, shift, p, sum);
     for (index_t r = 0; r < tile_queries; ++r) scale[r] = first + r < window.rows ? 1 / sum[r] : T(0);
   }
 
@@ -318,22 +331,8 @@ class gradient {
   void score_gradient(block_memory const& m, index_t first, T const* dots, T const* p, T* ga) const {
     head_values<T>::tile(s_, m.go + first * s_.row, m.go_tile);
     for (index_t j = 0; j < s_.keys; j += tile_keys<T>)
-      gradient_tile(s_.width, m.go_tile, m.v_columns + j, s_.keys, dots, p + j, ga + j);
-  }
-
-  __attribute__((noinline)) static void gradient_tile(index_t width, T const* go_tile, T const* v_columns,
-                                                      index_t keys, T const* dots, T const* p, T* ga) {
-    constexpr int w = simd::width<T>;
-    simd::pack<T> sum[tile_queries][tile_registers];
-#pragma GCC unroll 16
-    for (int r = 0; r < tile_queries; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::broadcast(-dots[r]);
-    multiply_tile<T>(width, go_tile, v_columns, keys, sum);
-#pragma GCC unroll 16
-    for (int r = 0; r < tile_queries; ++r, p += keys, ga += keys)
-#pragma GCC unroll 4
-      for (int v = 0; v < tile_registers; ++v) simd::store(ga + v * w, simd::load(p + v * w) * sum[r][v]);
+      gradient_tile<T>(s_.width, m.go_tile, m.v_columns + j, s_.keys, dots, p + j * tile_queries,
+                       ga + j * tile_queries);
   }
 
   void input_row(slot_type const& slot, index_t r, weight_sums<T> const& sums) const {
@@ -364,6 +363,7 @@ class gradient {
 
   arguments const& args_;
   sizes<T> const& s_;
+  diagonals<T> const& layout_;
   T const *bias_, *qkv_columns_, *proj_columns_;
 };
 
@@ -380,12 +380,13 @@ struct kernel<op::window_attention_grad, cpu, T> {
     sizes const s(args.g);
     index_t const c = s.channels;
     scratch memory(cx);
+    windowed::diagonals<T> const layout(memory, s);
     T* bias = memory.take<T>(s.heads * s.tokens * s.keys);
     windowed::expand_table<T>(cx, s, args.table, bias);
     T *qkv_columns = memory.take<T>(3 * c * c), *proj_columns = memory.take<T>(c * c);
     simd::transpose(c, 3 * c, args.qkv_w, 3 * c, qkv_columns, c);
     simd::transpose(c, c, args.proj_w, c, proj_columns, c);
-    windowed::gradient<T> const stages(args, s, bias, qkv_columns, proj_columns);
+    windowed::gradient<T> const stages(args, s, layout, bias, qkv_columns, proj_columns);
     s.windows >= many_windows ? by_chunk(cx, args, s, stages, memory) : by_stage(cx, args, s, stages, memory);
   }
 
@@ -403,21 +404,21 @@ struct kernel<op::window_attention_grad, cpu, T> {
   struct partial {
     index_t norm_w = 0, norm_b, qkv_w, qkv_b, proj_w, proj_b, table, size;
 
-    explicit partial(sizes const& s)
+    partial(sizes const& s, index_t table_size)
         : norm_b(s.channels),
           qkv_w(norm_b + s.channels),
           qkv_b(qkv_w + 3 * s.channels * s.channels),
           proj_w(qkv_b + 3 * s.channels),
           proj_b(proj_w + s.channels * s.channels),
           table(windowed::round_up(proj_b + s.channels, cache_line / index_t(sizeof(T)))),
-          size(table + s.heads * windowed::diagonals<T>(s).size) {}
+          size(table + s.heads * table_size) {}
   };
 
   static void by_chunk(context<cpu>& cx, arguments const& args, sizes const& s, stages_type const& stages,
                        scratch& memory) {
     index_t const per = windowed::round_up((s.windows + most_chunks - 1) / most_chunks, group);
     index_t const chunks = (s.windows + per - 1) / per;
-    partial const at(s);
+    partial const at(s, stages.layout().size);
     T* sums = memory.take<T>(chunks * at.size);
     cx.pool.run(chunks, [&](index_t task, int worker) {
       scratch inner(cx, worker);
@@ -433,7 +434,7 @@ struct kernel<op::window_attention_grad, cpu, T> {
         chunk_group(cx, worker, s, stages, slots, first, end - first < group ? end - first : group, to,
                     wanted(args.gtable, at.table));
     });
-    add_partials(cx, args, s, at, sums, chunks);
+    add_partials(cx, args, s, stages, at, sums, chunks);
   }
 
   static void chunk_group(context<cpu>& cx, int worker, sizes const& s, stages_type const& stages,
@@ -445,11 +446,10 @@ struct kernel<op::window_attention_grad, cpu, T> {
       stages.project_in(slots[i], 0, 3 * c);
       stages.project_out(slots[i], 0, c);
     }
-    windowed::diagonals<T> const layout(s);
     for (index_t head = 0; head < s.heads; ++head)  // the head's bias stays in cache for the whole group
       for (index_t i = 0; i < count; ++i) {
         scratch inner(cx, worker);
-        stages.attend(slots[i], first + i, head, layout, tables ? tables + head * layout.size : nullptr,
+        stages.attend(slots[i], first + i, head, tables ? tables + head * stages.layout().size : nullptr,
                       inner);
       }
     for (index_t i = 0; i < count; ++i) {
@@ -459,8 +459,8 @@ struct kernel<op::window_attention_grad, cpu, T> {
     }
   }
 
-  static void add_partials(context<cpu>& cx, arguments const& args, sizes const& s, partial const& at,
-                           T const* sums, index_t chunks) {
+  static void add_partials(context<cpu>& cx, arguments const& args, sizes const& s, stages_type const& stages,
+                           partial const& at, T const* sums, index_t chunks) {
     constexpr index_t piece = 2048;  // elements
     auto const add = [&](T* to, index_t offset, index_t n) {
       if (!to) return;
@@ -474,13 +474,13 @@ struct kernel<op::window_attention_grad, cpu, T> {
     add(args.gnorm_w, at.norm_w, c), add(args.gnorm_b, at.norm_b, c);
     add(args.gqkv_w, at.qkv_w, 3 * c * c), add(args.gqkv_b, at.qkv_b, 3 * c);
     add(args.gproj_w, at.proj_w, c * c), add(args.gproj_b, at.proj_b, c);
-    if (args.gtable) add_tables(cx, args, s, sums + at.table, at.size, chunks);
+    if (args.gtable) add_tables(cx, args, s, stages.layout(), sums + at.table, at.size, chunks);
   }
 
   /// gtable += `count` sets of tables, one of each head, that lie `stride` apart.
-  static void add_tables(context<cpu>& cx, arguments const& args, sizes const& s, T const* tables,
-                         index_t stride, index_t count) {
-    windowed::diagonals<T> const layout(s);
+  static void add_tables(context<cpu>& cx, arguments const& args, sizes const& s,
+                         windowed::diagonals<T> const& layout, T const* tables, index_t stride,
+                         index_t count) {
     cx.pool.run(s.heads, [&](index_t head, int worker) {
       scratch memory(cx, worker);
       layout.finish(tables + head * layout.size, stride, count, memory.take<T>(layout.size), args.gtable,
@@ -517,7 +517,7 @@ struct kernel<op::window_attention_grad, cpu, T> {
 
   static void stage_attention(context<cpu>& cx, arguments const& args, sizes const& s,
                               stages_type const& stages, slot_type* slots, index_t first, index_t count) {
-    windowed::diagonals<T> const layout(s);
+    auto const& layout = stages.layout();
     scratch memory(cx);
     T* tables = args.gtable ? memory.take<T>(count * s.heads * layout.size) : nullptr;
     cx.pool.run(count * s.heads,
@@ -527,9 +527,9 @@ struct kernel<op::window_attention_grad, cpu, T> {
                   T* table = tables ? tables + (i * s.heads + head) * layout.size : nullptr;
                   if (table)
                     for (index_t e = 0; e < layout.size; ++e) table[e] = 0;
-                  stages.attend(slots[i], first + i, head, layout, table, inner);
+                  stages.attend(slots[i], first + i, head, table, inner);
                 });
-    if (tables) add_tables(cx, args, s, tables, s.heads * layout.size, count);
+    if (tables) add_tables(cx, args, s, layout, tables, s.heads * layout.size, count);
   }
 
   static void stage_weights(context<cpu>& cx, arguments const& args, sizes const& s,

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// The register tiles of window attention: scores to exponentials, weighted sums of values, and their gradients.
+#pragma once
+
+#include "insula/kernels/cpu/window_stage.hpp"
+
+namespace insula::windowed {
+
+// Matrices of one row per query and one column per key are held in tiles (keys / tile_keys, tile_queries, tile_keys):
+// every address inside a tile is then a constant offset from one pointer. Each function below is kept out of line, so
+// that its accumulators get all registers.
+
+/// A tile of queries of one head: where their biases and masks are. Rows beyond the last repeat row 0.
+template <scalar T>
+struct query_tile {
+  T const *bias[tile_queries], *mask[tile_queries];
+
+  query_tile(sizes<T> const& s, window_rows const& window, T const* head_bias, T const* masks,
+             index_t first) {
+    for (index_t r = 0; r < tile_queries; ++r) {
+      index_t const token = window.token[first + r < window.rows ? first + r : 0];
+      bias[r] = head_bias + token * s.keys;
+      mask[r] = masks + window.region[token] * s.keys;
+    }
+  }
+};
+
+template <scalar T>
+using accumulators = simd::pack<T>[tile_queries][tile_registers];
+
+/// sum += a b for one tile: a (width, tile_queries), b (width, b_row) from its first used column on.
+template <scalar T>
+INSULA_INLINE void multiply_tile(index_t width, T const* a, T const* b, index_t b_row, accumulators<T>& sum) {
+  constexpr int w = simd::width<T>;
+  for (index_t e = 0; e < width; ++e, a += tile_queries, b += b_row) {
+    simd::pack<T> row[tile_registers];
+#pragma GCC unroll 4
+    for (int v = 0; v < tile_registers; ++v) row[v] = simd::load(b + v * w);
+#pragma GCC unroll 16
+    for (int r = 0; r < tile_queries; ++r) {
+      auto const x = simd::broadcast(a[r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::fma(x, row[v], sum[r][v]);
+    }
+  }
+}
+
+enum class score { raw, exponential };
+
+/// One tile of scores a = bias (+ mask) + q k^T at the keys from j on: out = a, or out = 2^(a - shift) and
+/// total (tile_queries, width of a register) += out.
+template <scalar T, score What, bool Masked>
+__attribute__((noinline)) void score_tile(query_tile<T> const& tile, index_t j, index_t width,
+                                          T const* q_tile, T const* k_columns, index_t keys, T const* shift,
+                                          T* out, T* total) {
+  constexpr int w = simd::width<T>;
+  accumulators<T> sum;
+#pragma GCC unroll 16
+  for (int r = 0; r < tile_queries; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < tile_registers; ++v) {
+      sum[r][v] = simd::load(tile.bias[r] + j + v * w);
+      if constexpr (Masked) sum[r][v] += simd::load(tile.mask[r] + j + v * w);
+    }
+  for (int r = 0; r < tile_queries; ++r)  // the next tile's biases may still be in the L3 cache
+    for (int v = 0; v < tile_registers; ++v) __builtin_prefetch(tile.bias[r] + j + tile_keys<T> + v * w);
+  multiply_tile<T>(width, q_tile, k_columns + j, keys, sum);
+#pragma GCC unroll 16
+  for (int r = 0; r < tile_queries; ++r) {
+    if constexpr (What == score::exponential) {
+      auto const m = simd::broadcast(shift[r]);
+      auto t = simd::load(total + r * w);
+#pragma GCC unroll 4
+      for (int v = 0; v < tile_registers; ++v) {
+        sum[r][v] = simd::exp2<T>(sum[r][v] - m);
+        t += sum[r][v];
+      }
+      simd::store(total + r * w, t);
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < tile_registers; ++v) simd::store(out + r * tile_keys<T> + v * w, sum[r][v]);
+  }
+}
+
+/// All keys of a tile of queries: out (tiles) = 2^(a - shift), sums = their row sums.
+template <scalar T>
+void exponentials(sizes<T> const& s, window_rows const& window, query_tile<T> const& tile,
+                  head_values<T> const& values, index_t first, T const* shift, T* out, T* sums) {
+  alignas(cache_line) T total[tile_queries * simd::width<T>] = {};
+  T const* q = values.q_tiles + first * s.width;
+  auto const f =
+      window.mixed ? score_tile<T, score::exponential, true> : score_tile<T, score::exponential, false>;
+  for (index_t j = 0; j < s.keys; j += tile_keys<T>)
+    f(tile, j, s.width, q, values.k_columns, s.keys, shift, out + j * tile_queries, total);
+  for (int r = 0; r < tile_queries; ++r) sums[r] = simd::sum<T>(simd::load(total + r * simd::width<T>));
+}
+
+/// largest[r] = the largest score of each query of a tile; out is used for the scores.
+template <scalar T>
+void largest_scores(sizes<T> const& s, window_rows const& window, query_tile<T> const& tile,
+                    head_values<T> const& values, index_t first, T* out, T* largest) {
+  T const* q = values.q_tiles + first * s.width;
+  auto const f = window.mixed ? score_tile<T, score::raw, true> : score_tile<T, score::raw, false>;
+  for (int r = 0; r < tile_queries; ++r) largest[r] = no_key<T>;
+  for (index_t j = 0; j < s.keys; j += tile_keys<T>) {
+    f(tile, j, s.width, q, values.k_columns, s.keys, nullptr, out, nullptr);
+    for (int r = 0; r < tile_queries; ++r)
+      for (index_t e = 0; e < tile_keys<T>; ++e)
+        largest[r] = largest[r] > out[r * tile_keys<T> + e] ? largest[r] : out[r * tile_keys<T> + e];
+  }
+}
+
+/// out (tile_queries, row) = p v for V registers of columns: p (tiles), v (tokens, row).
+template <scalar T, int V>
+__attribute__((noinline)) void weighted_sum(index_t tokens, T const* p, T const* v, index_t row, T* out) {
+  constexpr int w = simd::width<T>;
+  simd::pack<T> sum[tile_queries][V] = {};
+  for (index_t j = 0; j < tokens; j += tile_keys<T>, p += tile_queries * tile_keys<T>) {
+    index_t const count = tokens - j < tile_keys<T> ? tokens - j : tile_keys<T>;
+    for (index_t e = 0; e < count; ++e, v += row) {
+      simd::pack<T> value[V];
+#pragma GCC unroll 4
+      for (int c = 0; c < V; ++c) value[c] = simd::load(v + c * w);
+#pragma GCC unroll 16
+      for (int r = 0; r < tile_queries; ++r) {
+        auto const x = simd::broadcast(p[r * tile_keys<T> + e]);
+#pragma GCC unroll 4
+        for (int c = 0; c < V; ++c) sum[r][c] = simd::fma(x, value[c], sum[r][c]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < tile_queries; ++r)
+#pragma GCC unroll 4
+    for (int c = 0; c < V; ++c) simd::store(out + r * row + c * w, sum[r][c]);
+}
+/// out (tile_queries, row) = p v
+template <scalar T>
+void weighted_sum(sizes<T> const& s, T const* p, T const* v, T* out) {
+  constexpr index_t w = simd::width<T>;
+  index_t c = 0;
+  for (; c + 2 * w <= s.row; c += 2 * w) weighted_sum<T, 2>(s.tokens, p, v + c, s.row, out + c);
+  if (c < s.row) weighted_sum<T, 1>(s.tokens, p, v + c, s.row, out + c);
+}
+
+/// out (keys, row) += a^T b for V registers of columns: a (rows / tile_queries, tiles), b (rows, row).
+template <scalar T, int V>
+__attribute__((noinline)) void add_transposed(index_t rows, index_t keys, T const* a, T const* b, index_t row,
+                                              T* out) {
+  constexpr int w = simd::width<T>, wanted = (simd::register_count == 32 ? 16 : 8) / V;
+  constexpr int count = wanted < tile_keys<T> ? wanted : int(tile_keys<T>);
+  for (index_t j = 0; j < keys; j += count, out += count * row) {
+    simd::pack<T> sum[count][V];
+#pragma GCC unroll 16
+    for (int i = 0; i < count; ++i)
+#pragma GCC unroll 4
+      for (int c = 0; c < V; ++c) sum[i][c] = simd::load(out + i * row + c * w);
+    for (index_t first = 0; first < rows; first += tile_queries) {
+      T const* from = a + first * keys + j / tile_keys<T> * tile_queries * tile_keys<T> + j % tile_keys<T>;
+      T const* with = b + first * row;
+      for (int r = 0; r < tile_queries; ++r, from += tile_keys<T>, with += row) {
+        simd::pack<T> value[V];
+#pragma GCC unroll 4
+        for (int c = 0; c < V; ++c) value[c] = simd::load(with + c * w);
+#pragma GCC unroll 16
+        for (int i = 0; i < count; ++i) {
+          auto const x = simd::broadcast(from[i]);
+#pragma GCC unroll 4
+          for (int c = 0; c < V; ++c) sum[i][c] = simd::fma(x, value[c], sum[i][c]);
+        }
+      }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < count; ++i)
+#pragma GCC unroll 4
+      for (int c = 0; c < V; ++c) simd::store(out + i * row + c * w, sum[i][c]);
+  }
+}
+/// out (keys, row) += a^T b
+template <scalar T>
+void add_transposed(sizes<T> const& s, index_t rows, T const* a, T const* b, T* out) {
+  constexpr index_t w = simd::width<T>;
+  index_t c = 0;
+  for (; c + 2 * w <= s.row; c += 2 * w) add_transposed<T, 2>(rows, s.keys, a, b + c, s.row, out + c);
+  if (c < s.row) add_transposed<T, 1>(rows, s.keys, a, b + c, s.row, out + c);
+}
+
+/// ga = p (go v^T - dot) for one tile: go_tile (width, tile_queries), v_columns (width, keys) from its first column on.
+template <scalar T>
+__attribute__((noinline)) void gradient_tile(index_t width, T const* go_tile, T const* v_columns,
+                                             index_t keys, T const* dots, T const* p, T* ga) {
+  constexpr int w = simd::width<T>;
+  accumulators<T> sum;
+#pragma GCC unroll 16
+  for (int r = 0; r < tile_queries; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::broadcast(-dots[r]);
+  multiply_tile<T>(width, go_tile, v_columns, keys, sum);
+#pragma GCC unroll 16
+  for (int r = 0; r < tile_queries; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < tile_registers; ++v) {
+      index_t const at = r * tile_keys<T> + v * w;
+      simd::store(ga + at, simd::load(p + at) * sum[r][v]);
+    }
+}
+
+}  // namespace insula::windowed
