@@ -234,6 +234,25 @@ TEMPLATE_TEST_CASE("window attention saves the row log-sum-exp of real tokens", 
   CHECK(worst > 0);
 }
 
+TEMPLATE_TEST_CASE("window attention with scores beyond the range of exponentials", "", float, double) {
+  using T = TestType;
+  for (double const growth : {30., 3e3}) {  // scores of some hundreds, and of millions: one key takes all
+    problem<float> start(geometry(1, {5, 4, 6}, 4, 2, 2, 8), 21);
+    for (auto& w : start.table) w = -float(growth * growth) * std::fabs(w);
+    problem<T> ours{start};
+    for (std::size_t i = 0; i < ours.qkv_w.size(); ++i)
+      if (index_t(i) % (3 * ours.g.channels) < 2 * ours.g.channels) ours.qkv_w[i] *= T(growth);
+    problem<double> reference(ours);
+    context<cpu> cx;
+    context<plain> reference_cx;
+    both(cx, ours);
+    both(reference_cx, reference);
+    CHECK(relative_error(ours.y, reference.y) < 10 * bound<T>);
+    CHECK(relative_error(ours.gproj_w, reference.gproj_w) < 10 * bound<T>);
+    for (auto v : ours.gx) REQUIRE(std::isfinite(v));
+  }
+}
+
 TEMPLATE_TEST_CASE("window attention does not depend on the number of threads", "", float, double) {
   using T = TestType;
   for (auto const& g : {geometry(2, {5, 9, 8}, 4, 2, 3, 8), geometry(3, {9, 11, 10}, 3, 1, 2, 8),
