@@ -142,12 +142,16 @@ void read_npy_values(byte_source& in, bool swapped, std::vector<float>& out) {
 
 }  // namespace detail
 
-/// Reads a C-order array of shape (D, H, W) or (1, D, H, W) as float; axes 0, 1, 2 are d, h, w. The format stores no
-/// geometry: the affine is the identity (1 mm). Integers of 1 to 8 bytes, float32, float64, both byte orders, also gzip.
-/// NaN and infinities are kept. The shape is checked against the file's size before memory is taken.
-/// Throws error with file, field, value and remedy. Format: NEP 1, versions 1 to 3.
-inline volume read_npy(std::string const& path) {
-  byte_source in(path);
+namespace detail {
+
+/// A checked header and the shape as text. `in` then stands at the first voxel.
+struct npy_start {
+  npy_header header;
+  extent size;
+  std::string said;
+};
+inline npy_start read_npy_start(byte_source& in) {
+  std::string const& path = in.path();
   unsigned char head[12] = {};
   bool const numpy = in.read(head, 8) == 8 && std::memcmp(head, "\x93NUMPY", 6) == 0;
   check(numpy, "read_npy ", quote(path, 4096),
@@ -164,7 +168,7 @@ inline volume read_npy(std::string const& path) {
   std::string words(std::size_t(size), '\0');
   check(in.read(words.data(), size) == size, "read_npy ", quote(path, 4096),
         ": the file ends inside the header");
-  auto const h = detail::npy_header_parser(words, path).parse();
+  auto const h = npy_header_parser(words, path).parse();
 
   auto shape = h.shape;
   std::string said;
@@ -184,8 +188,25 @@ inline volume read_npy(std::string const& path) {
   bool const fits = in.compressed() ? need <= in.most_bytes() : need == in.disk_bytes();
   check(fits, "read_npy ", quote(path, 4096), ": the shape (", said, ") of ", h.bytes, "-byte numbers needs ",
         need, " bytes, the file has ", in.disk_bytes(), ": it is cut off or damaged");
+  return {h, {shape[0], shape[1], shape[2]}, said};
+}
 
-  volume v = make_volume({shape[0], shape[1], shape[2]});
+}  // namespace detail
+
+/// The extents of the volume in an .npy file, without its voxels. Throws error as read_npy does.
+inline extent npy_extent(std::string const& path) {
+  byte_source in(path);
+  return detail::read_npy_start(in).size;
+}
+
+/// Reads a C-order array of shape (D, H, W) or (1, D, H, W) as float; axes 0, 1, 2 are d, h, w. The format stores no
+/// geometry: the affine is the identity (1 mm). Integers of 1 to 8 bytes, float32, float64, both byte orders, also gzip.
+/// NaN and infinities are kept. The shape is checked against the file's size before memory is taken.
+/// Throws error with file, field, value and remedy. Format: NEP 1, versions 1 to 3.
+inline volume read_npy(std::string const& path) {
+  byte_source in(path);
+  auto const [h, size, said] = detail::read_npy_start(in);
+  volume v = make_volume(size);
   constexpr char native = std::endian::native == std::endian::little ? '<' : '>';
   bool const swapped = h.bytes > 1 && (h.order == '<' || h.order == '>') && h.order != native;
   auto const values = [&]<class T>(T) { detail::read_npy_values<T>(in, swapped, v.voxels); };
