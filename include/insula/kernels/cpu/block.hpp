@@ -2,6 +2,8 @@
 // The register-tiled product of small matrices that fit the cache: the building block of the CPU kernels.
 #pragma once
 
+#include <utility>
+
 #include "insula/kernels/cpu/simd.hpp"
 
 namespace insula::simd {
@@ -88,15 +90,60 @@ void multiply(index_t m, index_t n, index_t depth, T const* a, index_t a_row, in
   }
 }
 
+namespace detail {
+
+/// First and second half of the elements of a and b, taken in turns.
+template <scalar T, int First, int... I>
+INSULA_INLINE pack<T> interleave(pack<T> a, pack<T> b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (First + I / 2 + I % 2 * width<T>)...);
+}
+
+/// A square of width x width elements in registers: each of log2(width) perfect shuffles moves one bit of the row
+/// number to the column number.
+template <scalar T>
+INSULA_INLINE void transpose_square(pack<T> (&rows)[width<T>]) {
+  constexpr int w = width<T>;
+  using lanes = std::make_integer_sequence<int, w>;
+#pragma GCC unroll 4
+  for (int step = 1; step < w; step *= 2) {
+    pack<T> next[w];
+#pragma GCC unroll 8
+    for (int i = 0; i < w / 2; ++i) {
+      next[2 * i] = interleave<T, 0>(rows[i], rows[i + w / 2], lanes{});
+      next[2 * i + 1] = interleave<T, w / 2>(rows[i], rows[i + w / 2], lanes{});
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < w; ++i) rows[i] = next[i];
+  }
+}
+
+}  // namespace detail
+
 /// B (columns x rows) = transpose of A (rows x columns).
 template <scalar T>
 void transpose(index_t rows, index_t columns, T const* a, index_t a_row, T* b, index_t b_row) {
-  constexpr index_t side = 16;
-  for (index_t i = 0; i < rows; i += side)
-    for (index_t j = 0; j < columns; j += side)
-      for (index_t jj = j; jj < (j + side < columns ? j + side : columns); ++jj)
-        for (index_t ii = i; ii < (i + side < rows ? i + side : rows); ++ii)
-          b[jj * b_row + ii] = a[ii * a_row + jj];
+  constexpr int w = width<T>;
+  for (index_t i = 0; i < rows; i += w)
+    for (index_t j = 0; j < columns; j += w) {
+      int const m = rows - i < w ? int(rows - i) : w, n = columns - j < w ? int(columns - j) : w;
+      T const* from = a + i * a_row + j;
+      T* to = b + j * b_row + i;
+      pack<T> square[w];
+      if (m == w && n == w) {
+#pragma GCC unroll 16
+        for (int r = 0; r < w; ++r) square[r] = load(from + r * a_row);
+        detail::transpose_square<T>(square);
+#pragma GCC unroll 16
+        for (int r = 0; r < w; ++r) store(to + r * b_row, square[r]);
+      } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < w; ++r) square[r] = r < m ? load(from + r * a_row, n) : zero<T>();
+        detail::transpose_square<T>(square);
+#pragma GCC unroll 16
+        for (int r = 0; r < w; ++r)
+          if (r < n) store(to + r * b_row, square[r], m);
+      }
+    }
 }
 
 }  // namespace insula::simd

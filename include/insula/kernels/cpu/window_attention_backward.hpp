@@ -94,8 +94,7 @@ struct diagonals {
       }
       index_t const place =
           (run / window.h + window.d - 1) * (2 * window.h - 1) + run % window.h + window.h - 1;
-      for (piece const* p = list; p < list + pieces; ++p)
-        add(*p, from, shift, count, table + place * row - p->to);
+      add_pieces(from, shift, count, table + place * row);
     }
   }
 
@@ -111,27 +110,39 @@ struct diagonals {
   }
 
  private:
-  void add(piece const& p, T const* const* from, index_t const* shift, int count, T* to) const {
+  /// Every piece of `count` tiled rows of one window row.
+  void add_pieces(T const* const* from, index_t const* shift, int count, T* table) const {
 #if defined(INSULA_AVX512)
     if (row == simd::width<T>) {
-      auto sum = simd::load(to);
-      for (int r = 0; r < count; ++r) sum += shifted(from[r] + p.from, shift[r] + p.lane, p.length);
-      simd::store(to, sum);
+      lane_mask whole[tile_queries];
+      for (int r = 0; r < count; ++r) whole[r] = lanes(shift[r], window.w);
+      for (piece const* p = list; p < list + pieces; ++p) {
+        auto sum = simd::load(table - p->to);
+        if (p->length == window.w)
+          for (int r = 0; r < count; ++r) sum += masked(from[r] + p->from - shift[r], whole[r]);
+        else
+          for (int r = 0; r < count; ++r)
+            sum += masked(from[r] + p->from - shift[r] - p->lane, lanes(shift[r] + p->lane, p->length));
+        simd::store(table - p->to, sum);
+      }
       return;
     }
 #endif
-    for (int r = 0; r < count; ++r)
-      for (index_t e = 0; e < p.length; ++e) to[shift[r] + p.lane + e] += from[r][p.from + e];
+    for (piece const* p = list; p < list + pieces; ++p)
+      for (int r = 0; r < count; ++r) {
+        T* to = table - p->to + shift[r] + p->lane;
+        for (index_t e = 0; e < p->length; ++e) to[e] += from[r][p->from + e];
+      }
   }
 
 #if defined(INSULA_AVX512)
-  /// The first `length` elements of p in lanes shift, shift + 1, ...; zero elsewhere.
-  static simd::pack<T> shifted(T const* p, index_t shift, index_t length) {
-    auto const lanes = ((1u << length) - 1u) << shift;
+  using lane_mask = std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>;
+  static lane_mask lanes(index_t first, index_t count) { return lane_mask(((1u << count) - 1u) << first); }
+  static simd::pack<T> masked(T const* p, lane_mask lanes) {
     if constexpr (sizeof(T) == 4)
-      return (simd::pack<T>)_mm512_maskz_loadu_ps(__mmask16(lanes), p - shift);
+      return (simd::pack<T>)_mm512_maskz_loadu_ps(lanes, p);
     else
-      return (simd::pack<T>)_mm512_maskz_loadu_pd(__mmask8(lanes), p - shift);
+      return (simd::pack<T>)_mm512_maskz_loadu_pd(lanes, p);
   }
 #endif
 };
@@ -384,8 +395,12 @@ struct kernel<op::window_attention_grad, cpu, T> {
     T* bias = memory.take<T>(s.heads * s.tokens * s.keys);
     windowed::expand_table<T>(cx, s, args.table, bias);
     T *qkv_columns = memory.take<T>(3 * c * c), *proj_columns = memory.take<T>(c * c);
-    simd::transpose(c, 3 * c, args.qkv_w, 3 * c, qkv_columns, c);
-    simd::transpose(c, c, args.proj_w, c, proj_columns, c);
+    constexpr index_t piece = 64;  // rows
+    cx.pool.run((c + piece - 1) / piece, [&](index_t task, int) {
+      index_t const r = task * piece, rows = c - r < piece ? c - r : piece;
+      simd::transpose(rows, 3 * c, args.qkv_w + r * 3 * c, 3 * c, qkv_columns + r, c);
+      simd::transpose(rows, c, args.proj_w + r * c, c, proj_columns + r, c);
+    });
     windowed::gradient<T> const stages(args, s, layout, bias, qkv_columns, proj_columns);
     s.windows >= many_windows ? by_chunk(cx, args, s, stages, memory) : by_stage(cx, args, s, stages, memory);
   }

@@ -131,19 +131,27 @@ void expand_table(context<cpu>& cx, sizes<T> const& s, T const* table, T* out) {
   index_t const entries = s.g.table_rows(), run = s.g.window.w;
   cx.pool.run(s.heads, [&](index_t h, int worker) {
     scratch memory(cx, worker);
-    T* reversed = memory.take<T>(entries);
+    T* reversed = memory.take<T>(entries + simd::width<T>);
     for (index_t r = 0; r < entries; ++r)
       reversed[r] = table ? log2e<T> * table[(entries - 1 - r) * s.heads + h] : T(0);
+    for (index_t r = entries; r < entries + simd::width<T>; ++r) reversed[r] = 0;
+    index_t const runs = (s.tokens + run - 1) / run;
+    index_t* start = memory.take<index_t>(runs);
+    for (index_t r = 0; r < runs; ++r) start[r] = codes.code(r * run);
     for (index_t i = 0; i < s.tokens; ++i) {
       T* to = out + (h * s.tokens + i) * s.keys;
       T const* from = reversed + codes.centre() - codes.code(i);
-      for (index_t j = 0; j < s.tokens; j += run) {
-        T const* piece = from + codes.code(j);
+      for (index_t r = 0; r < runs; ++r) {
+        index_t const j = r * run;
+        T const* piece = from + start[r];
+
         index_t const length = s.tokens - j < run ? s.tokens - j : run;
-        index_t e = 0;
-        for (; e + simd::width<T> <= length; e += simd::width<T>)
-          simd::store(to + j + e, simd::load(piece + e));
-        simd::store(to + j + e, simd::load(piece + e, int(length - e)), int(length - e));
+        for (index_t e = 0; e < length;
+             e += simd::width<T>)  // what is too much is overwritten by the next piece
+          if (j + e + simd::width<T> <= s.keys)
+            simd::store(to + j + e, simd::load(piece + e));
+          else
+            simd::store(to + j + e, simd::load(piece + e, int(length - e)), int(length - e));
       }
       for (index_t j = s.tokens; j < s.keys; ++j) to[j] = no_key<T>;
     }
@@ -265,8 +273,7 @@ struct head_values {
 
   /// out (width, tile_queries) = transpose of a tile of rows.
   static void tile(sizes<T> const& s, T const* rows, T* out) {
-    for (index_t e = 0; e < s.width; ++e)
-      for (index_t r = 0; r < tile_queries; ++r) out[e * tile_queries + r] = rows[r * s.row + e];
+    simd::transpose(tile_queries, s.width, rows, s.row, out, tile_queries);
   }
   /// out (width, keys) = transpose of values (tokens, row), zero beyond the tokens.
   static void columns(sizes<T> const& s, T const* values, T* out) {
