@@ -22,9 +22,13 @@ struct outputs {
     constexpr int v = program_type::training.tap[Label] - 1;
     static_assert(v >= 0, "the network has no tap with this label");
     using shape = typename program_type::template tap_shape<Label>;
-    constexpr index_t at = program_type::training.v[v].at, g = program_type::training.v[v].gradient;
-    return var<T, shape, B>{arena + at * out.batch, differentiable && g >= 0 ? arena + g * out.batch : nullptr,
-                            out.batch, out.on};
+    if constexpr (v >= 0) {
+      constexpr index_t at = program_type::training.v[v].at, g = program_type::training.v[v].gradient;
+      return var<T, shape, B>{arena + at * out.batch,
+                              differentiable && g >= 0 ? arena + g * out.batch : nullptr, out.batch, out.on};
+    } else {
+      return var<T, shape, B>{};
+    }
   }
 };
 
@@ -34,7 +38,6 @@ struct outputs {
 template <layer Net, input_gradient G = input_gradient::no, scalar T, static_shape In, backend B>
 auto apply(weights<T> w, var<T, In, B> x, pass_options with = {}) -> outputs<Net, In, G, T, B> {
   using p = program<Net, In, G>;
-  static_assert(p::ok);
   if constexpr (p::ok) {
     tape<B>& t = *x.on;
     T* a = t.template take<T>(p::training.activations * x.batch);
@@ -47,14 +50,17 @@ auto apply(weights<T> w, var<T, In, B> x, pass_options with = {}) -> outputs<Net
     t.on_backward([m](context<B>& cx) { Net::backward(cx, p::training.at, m); });
     constexpr value const& r = plan.v[plan.result];
     return {{a + r.at * x.batch, r.gradient >= 0 ? a + r.gradient * x.batch : nullptr, x.batch, &t}, a, true};
+  } else {
+    return {};
   }
 }
 
 /// apply() with the output shape written out; a shape that the network does not produce is a compile error.
-template <static_shape Out, layer Net, input_gradient G = input_gradient::no, scalar T, static_shape In, backend B>
+template <static_shape Out, layer Net, input_gradient G = input_gradient::no, scalar T, static_shape In,
+          backend B>
 auto apply_as(weights<T> w, var<T, In, B> x, pass_options with = {}) {
-  static_assert(Out::value == program<Net, In, G>::out,
-                "the declared output shape is not what the network produces");
+  static_assert(!program<Net, In, G>::ok || Out::value == program<Net, In, G>::out,
+                "apply_as: the declared output shape is not what the network produces");
   return apply<Net, G>(w, x, with);
 }
 
@@ -64,7 +70,6 @@ template <layer Net, static_shape In, scalar T, backend B>
 void infer(context<B>& cx, scratch_stack& memory, T const* w, T const* x, index_t batch, T* y,
            pass_options with = {}) {
   using p = program<Net, In>;
-  static_assert(p::ok);
   if constexpr (p::ok) {
     auto const mark = memory.here();
     T* a = memory.template take<T>(p::inference.activations * batch);

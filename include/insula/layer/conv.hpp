@@ -30,7 +30,8 @@ struct conv3d : leaf<conv3d<Out, Kernel, O>> {
     if (in.n[0] % O.groups != 0) return misfit(fault::groups, in.n[0], O.groups);
     if (Out % O.groups != 0) return misfit(fault::groups, Out, O.groups);
     for (int i = 0; i < 3; ++i)
-      if (in.n[i + 1] + 2 * O.pad[i] < Kernel[i]) return misfit(fault::kernel, in.n[i + 1] + 2 * O.pad[i], Kernel[i]);
+      if (in.n[i + 1] + 2 * O.pad[i] < Kernel[i])
+        return misfit(fault::kernel, in.n[i + 1] + 2 * O.pad[i], Kernel[i]);
     return fits(volume_dims(Out, geometry(in, 1).out()));
   }
   static constexpr parameter_list parameters(dims in) {
@@ -51,8 +52,8 @@ struct conv3d : leaf<conv3d<Out, Kernel, O>> {
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
     if (!s->active) return;
     run<op::conv3d_grad, B, T>(
-        cx, {geometry(s->in, m.batch), m.read(s->x), m.weight(s, 0), m.read(s->gy), s->gx_adds, m.write(s->gx),
-             m.weight_gradient(s, 0), O.bias ? m.weight_gradient(s, 1) : nullptr});
+        cx, {geometry(s->in, m.batch), m.read(s->x), m.weight(s, 0), m.read(s->gy), s->gx_adds,
+             m.write(s->gx), m.weight_gradient(s, 0), O.bias ? m.weight_gradient(s, 1) : nullptr});
   }
 };
 

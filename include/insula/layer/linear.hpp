@@ -37,15 +37,16 @@ struct linear : leaf<linear<Out, Bias>> {
   }
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
-    run<op::linear, B, T>(cx, {m.batch * s->in.positions(), s->in.channels(), Out, m.read(s->x), m.weight(s, 0),
-                               Bias == bias::yes ? m.weight(s, 1) : nullptr, m.write(s->y)});
+    run<op::linear, B, T>(cx, {m.batch * s->in.positions(), s->in.channels(), Out, m.read(s->x),
+                               m.weight(s, 0), Bias == bias::yes ? m.weight(s, 1) : nullptr, m.write(s->y)});
   }
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
     if (!s->active) return;
-    run<op::linear_grad, B, T>(cx, {m.batch * s->in.positions(), s->in.channels(), Out, m.read(s->x), m.weight(s, 0),
-                                    m.read(s->gy), s->gx_adds, m.write(s->gx), m.weight_gradient(s, 0),
-                                    Bias == bias::yes ? m.weight_gradient(s, 1) : nullptr});
+    run<op::linear_grad, B, T>(
+        cx, {m.batch * s->in.positions(), s->in.channels(), Out, m.read(s->x), m.weight(s, 0), m.read(s->gy),
+             s->gx_adds, m.write(s->gx), m.weight_gradient(s, 0),
+             Bias == bias::yes ? m.weight_gradient(s, 1) : nullptr});
   }
 };
 
@@ -58,7 +59,9 @@ struct feed_forward : leaf<feed_forward<Ratio>> {
   static constexpr traits trait{.in_place = true, .gx_is_gy = true};
   static constexpr double eps = 1e-5;
 
-  static constexpr inferred infer(dims in) { return in.rank >= 1 ? fits(in) : misfit(fault::rank, in.rank, 2); }
+  static constexpr inferred infer(dims in) {
+    return in.rank >= 1 ? fits(in) : misfit(fault::rank, in.rank, 2);
+  }
   static constexpr parameter_list parameters(dims in) {
     index_t const c = in.channels(), h = Ratio * c;
     return {parameter{"norm2.weight", make_dims(c), layout::same, start::ones},
@@ -71,19 +74,34 @@ struct feed_forward : leaf<feed_forward<Ratio>> {
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
     index_t const c = s->in.channels();
-    run<op::mlp, B, T>(cx, {m.batch * s->in.positions(), c, Ratio * c, eps, m.read(s->x), m.weight(s, 0),
-                            m.weight(s, 1), m.weight(s, 2), m.weight(s, 3), m.weight(s, 4), m.weight(s, 5),
-                            m.write(s->y)});
+    run<op::mlp, B, T>(
+        cx, {m.batch * s->in.positions(), c, Ratio * c, eps, m.read(s->x), m.weight(s, 0), m.weight(s, 1),
+             m.weight(s, 2), m.weight(s, 3), m.weight(s, 4), m.weight(s, 5), m.write(s->y)});
   }
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
     if (!s->active) return;
     index_t const c = s->in.channels();
-    run<op::mlp_grad, B, T>(
-        cx, {m.batch * s->in.positions(), c, Ratio * c, eps, m.read(s->x), m.weight(s, 0), m.weight(s, 1),
-             m.weight(s, 2), m.weight(s, 3), m.weight(s, 4), m.weight(s, 5), m.read(s->gy), s->gx_adds,
-             m.write(s->gx), m.weight_gradient(s, 0), m.weight_gradient(s, 1), m.weight_gradient(s, 2),
-             m.weight_gradient(s, 3), m.weight_gradient(s, 4), m.weight_gradient(s, 5)});
+    run<op::mlp_grad, B, T>(cx, {m.batch * s->in.positions(),
+                                 c,
+                                 Ratio * c,
+                                 eps,
+                                 m.read(s->x),
+                                 m.weight(s, 0),
+                                 m.weight(s, 1),
+                                 m.weight(s, 2),
+                                 m.weight(s, 3),
+                                 m.weight(s, 4),
+                                 m.weight(s, 5),
+                                 m.read(s->gy),
+                                 s->gx_adds,
+                                 m.write(s->gx),
+                                 m.weight_gradient(s, 0),
+                                 m.weight_gradient(s, 1),
+                                 m.weight_gradient(s, 2),
+                                 m.weight_gradient(s, 3),
+                                 m.weight_gradient(s, 4),
+                                 m.weight_gradient(s, 5)});
   }
 };
 

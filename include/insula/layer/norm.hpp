@@ -16,7 +16,9 @@ struct layer_norm_with : leaf<layer_norm_with<Affine>> {
   static constexpr traits trait{.gx_is_gy = true};
   static constexpr double eps = 1e-5;
 
-  static constexpr inferred infer(dims in) { return in.rank >= 1 ? fits(in) : misfit(fault::rank, in.rank, 2); }
+  static constexpr inferred infer(dims in) {
+    return in.rank >= 1 ? fits(in) : misfit(fault::rank, in.rank, 2);
+  }
   static constexpr parameter_list parameters(dims in) {
     if constexpr (Affine == learned::yes)
       return {parameter{"weight", make_dims(in.channels()), layout::same, start::ones},
@@ -28,9 +30,9 @@ struct layer_norm_with : leaf<layer_norm_with<Affine>> {
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
     constexpr bool a = Affine == learned::yes;
-    run<op::layer_norm, B, T>(cx, {m.batch * s->in.positions(), s->in.channels(), eps, m.read(s->x),
-                                   a ? m.weight(s, 0) : nullptr, a ? m.weight(s, 1) : nullptr, m.write(s->y),
-                                   m.write(s->saved)});
+    run<op::layer_norm, B, T>(
+        cx, {m.batch * s->in.positions(), s->in.channels(), eps, m.read(s->x), a ? m.weight(s, 0) : nullptr,
+             a ? m.weight(s, 1) : nullptr, m.write(s->y), m.write(s->saved)});
   }
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
@@ -38,8 +40,8 @@ struct layer_norm_with : leaf<layer_norm_with<Affine>> {
     constexpr bool a = Affine == learned::yes;
     run<op::layer_norm_grad, B, T>(
         cx, {m.batch * s->in.positions(), s->in.channels(), m.read(s->x), a ? m.weight(s, 0) : nullptr,
-             m.read(s->saved), m.read(s->gy), s->gx_adds, m.write(s->gx), a ? m.weight_gradient(s, 0) : nullptr,
-             a ? m.weight_gradient(s, 1) : nullptr});
+             m.read(s->saved), m.read(s->gy), s->gx_adds, m.write(s->gx),
+             a ? m.weight_gradient(s, 0) : nullptr, a ? m.weight_gradient(s, 1) : nullptr});
   }
 };
 using layer_norm = layer_norm_with<learned::yes>;
@@ -55,7 +57,8 @@ constexpr index_t group_count(dims in) {
 template <int Groups>
 constexpr inferred group_infer(dims in) {
   if (in.rank != 4) return misfit(fault::rank, in.rank, 4);
-  return in.n[0] % group_count<Groups>(in) == 0 ? fits(in) : misfit(fault::groups, in.n[0], group_count<Groups>(in));
+  return in.n[0] % group_count<Groups>(in) == 0 ? fits(in)
+                                                : misfit(fault::groups, in.n[0], group_count<Groups>(in));
 }
 template <learned Affine>
 constexpr parameter_list affine_parameters(dims in) {
@@ -69,8 +72,9 @@ template <int Groups, learned Affine, activation Act, class B, class T>
 void group_norm_forward(context<B>& cx, step const* s, arena<T> const& m, T const* skip) {
   constexpr bool a = Affine == learned::yes;
   index_t const groups = group_count<Groups>(s->in);
-  run<op::group_norm, B, T>(cx, {m.batch, s->in.positions(), s->in.n[0], groups, 1e-5, Act, m.read(s->x), skip,
-                                 a ? m.weight(s, 0) : nullptr, a ? m.weight(s, 1) : nullptr, m.write(s->y), m.write(s->saved)});
+  run<op::group_norm, B, T>(
+      cx, {m.batch, s->in.positions(), s->in.n[0], groups, 1e-5, Act, m.read(s->x), skip,
+           a ? m.weight(s, 0) : nullptr, a ? m.weight(s, 1) : nullptr, m.write(s->y), m.write(s->saved)});
 }
 template <int Groups, learned Affine, activation Act, class B, class T>
 void group_norm_backward(context<B>& cx, step const* s, arena<T> const& m, T const* skip, T* gskip) {
@@ -78,8 +82,8 @@ void group_norm_backward(context<B>& cx, step const* s, arena<T> const& m, T con
   constexpr bool a = Affine == learned::yes;
   run<op::group_norm_grad, B, T>(
       cx, {m.batch, s->in.positions(), s->in.n[0], group_count<Groups>(s->in), Act, m.read(s->x), skip,
-           a ? m.weight(s, 0) : nullptr, a ? m.weight(s, 1) : nullptr, m.read(s->saved), m.read(s->gy), s->gx_adds,
-           m.write(s->gx), s->gx2_adds, gskip, a ? m.weight_gradient(s, 0) : nullptr,
+           a ? m.weight(s, 0) : nullptr, a ? m.weight(s, 1) : nullptr, m.read(s->saved), m.read(s->gy),
+           s->gx_adds, m.write(s->gx), s->gx2_adds, gskip, a ? m.weight_gradient(s, 0) : nullptr,
            a ? m.weight_gradient(s, 1) : nullptr});
 }
 

@@ -20,7 +20,8 @@ struct gather_patches : leaf<gather_patches<Order>> {
   }
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
-    run<op::merge_patches, B, T>(cx, {m.batch, spatial(s->in), s->in.n[0], Order, m.read(s->x), m.write(s->y)});
+    run<op::merge_patches, B, T>(cx,
+                                 {m.batch, spatial(s->in), s->in.n[0], Order, m.read(s->x), m.write(s->y)});
   }
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
@@ -73,8 +74,8 @@ struct pad_to_multiple : leaf<pad_to_multiple<Block>> {
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
     if (!s->active || s->gx == absent) return;
-    run<op::pad_end_grad, B, T>(
-        cx, {m.batch, spatial(s->in), spatial(s->out), s->in.n[0], m.read(s->gy), s->gx_adds, m.write(s->gx)});
+    run<op::pad_end_grad, B, T>(cx, {m.batch, spatial(s->in), spatial(s->out), s->in.n[0], m.read(s->gy),
+                                     s->gx_adds, m.write(s->gx)});
   }
 };
 

@@ -17,7 +17,8 @@ struct global_average : leaf<global_average> {
   }
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
-    run<op::average_pool, B, T>(cx, {m.batch, s->in.positions(), s->in.channels(), m.read(s->x), m.write(s->y)});
+    run<op::average_pool, B, T>(cx,
+                                {m.batch, s->in.positions(), s->in.channels(), m.read(s->x), m.write(s->y)});
   }
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
@@ -35,8 +36,8 @@ struct l2_normalise : leaf<l2_normalise> {
   static constexpr inferred infer(dims in) { return fits(in); }
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
-    run<op::l2_normalise, B, T>(
-        cx, {m.batch * s->in.positions(), s->in.channels(), m.read(s->x), m.write(s->y)});
+    run<op::l2_normalise, B, T>(cx,
+                                {m.batch * s->in.positions(), s->in.channels(), m.read(s->x), m.write(s->y)});
   }
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {

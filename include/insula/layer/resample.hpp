@@ -48,8 +48,8 @@ struct resize_add : join<resize_add<How>> {
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
     if (!s->active) return;
     if (s->gx != absent)
-      run<op::resize_grad, B, T>(cx, {m.batch, s->in.n[0], spatial(s->in), spatial(s->in2), How, m.read(s->gy),
-                                      s->gx_adds, m.write(s->gx)});
+      run<op::resize_grad, B, T>(cx, {m.batch, s->in.n[0], spatial(s->in), spatial(s->in2), How,
+                                      m.read(s->gy), s->gx_adds, m.write(s->gx)});
     detail::hand_down(cx, m.batch * s->out.size(), m.read(s->gy), s->gx2_adds, m.write(s->gx2));
   }
 };

@@ -13,7 +13,9 @@ struct mask_token : leaf<mask_token> {
   static constexpr char const* name = "mask_token";
   static constexpr traits trait{.keeps_x = false, .in_place = true, .gx_is_gy = true};
 
-  static constexpr inferred infer(dims in) { return in.rank >= 2 ? fits(in) : misfit(fault::rank, in.rank, 4); }
+  static constexpr inferred infer(dims in) {
+    return in.rank >= 2 ? fits(in) : misfit(fault::rank, in.rank, 4);
+  }
   static constexpr parameter_list parameters(dims in) {
     return {parameter{"mask_token", make_dims(1, 1, in.channels()), layout::same, start::small_normal}};
   }
@@ -25,8 +27,8 @@ struct mask_token : leaf<mask_token> {
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
     if (!s->active) return;
-    run<op::mask_token_grad, B, T>(cx, {m.batch, s->in.positions(), s->in.channels(), m.with.mask, m.read(s->gy),
-                                        s->gx_adds, m.write(s->gx), m.weight_gradient(s, 0)});
+    run<op::mask_token_grad, B, T>(cx, {m.batch, s->in.positions(), s->in.channels(), m.with.mask,
+                                        m.read(s->gy), s->gx_adds, m.write(s->gx), m.weight_gradient(s, 0)});
   }
 };
 

@@ -28,30 +28,47 @@ struct window_attention : leaf<window_attention<Heads, Window, Shift>> {
   }
   static constexpr parameter_list parameters(dims in) {
     index_t const c = in.n[0];
-    return {parameter{"norm1.weight", make_dims(c), layout::same, start::ones},
-            parameter{"norm1.bias", make_dims(c), layout::same, start::zeros},
-            parameter{"attn.relative_position_bias_table", make_dims(geometry(in, 1).table_rows(), index_t(Heads)),
-                      layout::same, start::small_normal},
-            parameter{"attn.qkv.weight", make_dims(3 * c, c), layout::linear, start::fan_uniform, c},
-            parameter{"attn.qkv.bias", make_dims(3 * c), layout::same, start::fan_uniform, c},
-            parameter{"attn.proj.weight", make_dims(c, c), layout::linear, start::fan_uniform, c},
-            parameter{"attn.proj.bias", make_dims(c), layout::same, start::fan_uniform, c}};
+    return {
+        parameter{"norm1.weight", make_dims(c), layout::same, start::ones},
+        parameter{"norm1.bias", make_dims(c), layout::same, start::zeros},
+        parameter{"attn.relative_position_bias_table",
+                  make_dims(geometry(in, 1).table_rows(), index_t(Heads)), layout::same, start::small_normal},
+        parameter{"attn.qkv.weight", make_dims(3 * c, c), layout::linear, start::fan_uniform, c},
+        parameter{"attn.qkv.bias", make_dims(3 * c), layout::same, start::fan_uniform, c},
+        parameter{"attn.proj.weight", make_dims(c, c), layout::linear, start::fan_uniform, c},
+        parameter{"attn.proj.bias", make_dims(c), layout::same, start::fan_uniform, c}};
   }
   static constexpr index_t saved(dims in) { return geometry(in, 1).saved(); }
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
-    run<op::window_attention, B, T>(
-        cx, {geometry(s->in, m.batch), eps, m.read(s->x), m.weight(s, 0), m.weight(s, 1), m.weight(s, 2),
-             m.weight(s, 3), m.weight(s, 4), m.weight(s, 5), m.weight(s, 6), m.write(s->y), m.write(s->saved)});
+    run<op::window_attention, B, T>(cx, {geometry(s->in, m.batch), eps, m.read(s->x), m.weight(s, 0),
+                                         m.weight(s, 1), m.weight(s, 2), m.weight(s, 3), m.weight(s, 4),
+                                         m.weight(s, 5), m.weight(s, 6), m.write(s->y), m.write(s->saved)});
   }
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
     if (!s->active) return;
-    run<op::window_attention_grad, B, T>(
-        cx, {geometry(s->in, m.batch), eps, m.read(s->x), m.weight(s, 0), m.weight(s, 1), m.weight(s, 2),
-             m.weight(s, 3), m.weight(s, 4), m.weight(s, 5), m.weight(s, 6), m.read(s->saved), m.read(s->gy),
-             s->gx_adds, m.write(s->gx), m.weight_gradient(s, 0), m.weight_gradient(s, 1), m.weight_gradient(s, 2),
-             m.weight_gradient(s, 3), m.weight_gradient(s, 4), m.weight_gradient(s, 5), m.weight_gradient(s, 6)});
+    run<op::window_attention_grad, B, T>(cx, {geometry(s->in, m.batch),
+                                              eps,
+                                              m.read(s->x),
+                                              m.weight(s, 0),
+                                              m.weight(s, 1),
+                                              m.weight(s, 2),
+                                              m.weight(s, 3),
+                                              m.weight(s, 4),
+                                              m.weight(s, 5),
+                                              m.weight(s, 6),
+                                              m.read(s->saved),
+                                              m.read(s->gy),
+                                              s->gx_adds,
+                                              m.write(s->gx),
+                                              m.weight_gradient(s, 0),
+                                              m.weight_gradient(s, 1),
+                                              m.weight_gradient(s, 2),
+                                              m.weight_gradient(s, 3),
+                                              m.weight_gradient(s, 4),
+                                              m.weight_gradient(s, 5),
+                                              m.weight_gradient(s, 6)});
   }
 };
 

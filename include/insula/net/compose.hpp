@@ -65,8 +65,10 @@ struct list : seq<L...> {
 
 namespace detail {
 template <class L>
-concept listed = requires { L::members; };
-}
+concept listed = requires {
+  L::members;
+};
+}  // namespace detail
 
 /// Body applied Times times, each time with weights of its own: "0.…", "1.…" (a list continues its numbers). The body is
 /// instantiated once.

@@ -13,12 +13,12 @@ namespace insula {
 
 /// One tensor of a network's weight range.
 struct tensor_place {
-  std::string name;    ///< published name, e.g. "layers1.0.blocks.0.attn.qkv.weight"
-  dims shape;          ///< on disk
+  std::string name;  ///< published name, e.g. "layers1.0.blocks.0.attn.qkv.weight"
+  dims shape;        ///< on disk
   layout order;
   start how;
   index_t fan_in;
-  index_t offset;      ///< elements from the start of the weight range
+  index_t offset;  ///< elements from the start of the weight range
   bool frozen;
 
   index_t size() const { return shape.size(); }
@@ -70,18 +70,23 @@ namespace detail {
 /// Index in memory of the element that is number i on disk.
 struct memory_index {
   layout order;
-  index_t rows, columns, kernel;   // first two axes on disk, and the product of the others
+  index_t rows, columns, kernel;  // first two axes on disk, and the product of the others
 
   explicit memory_index(tensor_place const& t)
-      : order(t.order), rows(t.shape.rank > 0 ? t.shape.n[0] : 1), columns(t.shape.rank > 1 ? t.shape.n[1] : 1),
+      : order(t.order),
+        rows(t.shape.rank > 0 ? t.shape.n[0] : 1),
+        columns(t.shape.rank > 1 ? t.shape.n[1] : 1),
         kernel(rows * columns > 0 ? t.shape.size() / (rows * columns) : 1) {}
   index_t operator()(index_t i) const {
     index_t const k = i % kernel, c = i / kernel % columns, r = i / (kernel * columns);
     switch (order) {
       case layout::linear:
-      case layout::conv: return (k * columns + c) * rows + r;
-      case layout::conv_transpose: return (k * rows + r) * columns + c;
-      case layout::same: break;
+      case layout::conv:
+        return (k * columns + c) * rows + r;
+      case layout::conv_transpose:
+        return (k * rows + r) * columns + c;
+      case layout::same:
+        break;
     }
     return i;
   }

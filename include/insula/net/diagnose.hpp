@@ -7,7 +7,7 @@
 namespace insula {
 
 template <fixed_string Name, int Ordinal>
-struct at_layer;   // the leaf layer at fault: its name, and its ordinal in the order of execution
+struct at_layer;  // the leaf layer at fault: its name, and its ordinal in the order of execution
 template <index_t N>
 struct got;
 template <index_t N>
@@ -21,12 +21,14 @@ struct diagnose {
   static_assert(F != fault::groups, "the channels got<> are not divisible by the number of groups want<>");
   static_assert(F != fault::heads, "the channels got<> are not divisible by the number of heads want<>");
   static_assert(F != fault::kernel, "the kernel or window want<> is larger than the padded input got<>");
-  static_assert(F != fault::divisible, "the extent got<> is not divisible by want<>: pad or crop the input");
-  static_assert(F != fault::residual, "a residual body must keep the size want<> of its input, but gives got<>");
+  static_assert(F != fault::divisible,
+                "got<> is not divisible by want<>: change the layer before it, or pad or crop the input");
+  static_assert(F != fault::residual,
+                "a residual body must keep the size want<> of its input, but gives got<>");
   static_assert(F != fault::join, "two branches meet with different extents: got<> against want<>");
   static_assert(F != fault::recall, "recall<> asks for tap want<>, which no layer before it makes");
-  static_assert(F != fault::window, "a window of want<> cannot be shifted by got<>: the shift must be smaller");
-  static constexpr bool ok = F == fault::none;
+  static_assert(F != fault::window,
+                "a window of want<> cannot be shifted by got<>: the shift must be smaller");
 };
 
 namespace detail {

@@ -18,10 +18,17 @@ void initialise(std::vector<tensor_place> const& places, T* weights, random_key 
     for (index_t i = 0; i < t.size(); ++i) {
       double v = 0;
       switch (t.how) {
-        case start::zeros: break;
-        case start::ones: v = 1; break;
-        case start::fan_uniform: v = bound * (2 * uniform_at(own, std::uint32_t(i)) - 1); break;
-        case start::small_normal: v = 0.02 * normal_at(own, std::uint32_t(i)); break;
+        case start::zeros:
+          break;
+        case start::ones:
+          v = 1;
+          break;
+        case start::fan_uniform:
+          v = bound * (2 * uniform_at(own, std::uint32_t(i)) - 1);
+          break;
+        case start::small_normal:
+          v = 0.02 * normal_at(own, std::uint32_t(i));
+          break;
       }
       weights[t.offset + at(i)] = T(v);
     }

@@ -10,24 +10,29 @@ namespace insula {
 
 /// What a pass carries besides numbers.
 struct pass_options {
-  std::uint8_t const* mask = nullptr;   ///< (batch, positions) of the layer mask_token; null: nothing is masked
-  bool training = false;                ///< drop path draws
-  random_key key{};                     ///< of this pass; layers derive theirs by their weight offset
+  std::uint8_t const* mask =
+      nullptr;            ///< (batch, positions) of the layer mask_token; null: nothing is masked
+  bool training = false;  ///< drop path draws
+  random_key key{};       ///< of this pass; layers derive theirs by their weight offset
 };
 
 /// The memory a program runs on. Offsets of a step are per sample.
 template <class T>
 struct arena {
-  T const* w;      ///< weight range
-  T* gw;           ///< its gradient, or null
-  T const* in;     ///< the network's input, memory of the caller
-  T* gin;          ///< its gradient (+=), or null
-  T* a;            ///< activations
+  T const* w;   ///< weight range
+  T* gw;        ///< its gradient, or null
+  T const* in;  ///< the network's input, memory of the caller
+  T* gin;       ///< its gradient (+=), or null
+  T* a;         ///< activations
   index_t batch;
   pass_options with{};
 
-  T const* read(index_t offset) const { return offset == external ? in : offset < 0 ? nullptr : a + offset * batch; }
-  T* write(index_t offset) const { return offset == external ? gin : offset < 0 ? nullptr : a + offset * batch; }
+  T const* read(index_t offset) const {
+    return offset == external ? in : offset < 0 ? nullptr : a + offset * batch;
+  }
+  T* write(index_t offset) const {
+    return offset == external ? gin : offset < 0 ? nullptr : a + offset * batch;
+  }
   T const* weight(step const* s, int k) const { return w + s->w[k]; }
   T* weight_gradient(step const* s, int k) const { return gw && !s->frozen ? gw + s->w[k] : nullptr; }
 };
@@ -76,7 +81,9 @@ constexpr inferred pass(inferred f, inferred r, char const* name) {
 template <class Self>
 struct leaf : detail::leaf_defaults {
   static constexpr dims shape_of(dims in, dims) { return Self::infer(in).out; }
-  static constexpr inferred follow(inferred f) { return f ? detail::pass(f, Self::infer(f.out), Self::name) : f; }
+  static constexpr inferred follow(inferred f) {
+    return f ? detail::pass(f, Self::infer(f.out), Self::name) : f;
+  }
   template <int N>
   static constexpr int lay(plan<N>& p, int x) {
     return p.template add<Self>(x);

@@ -13,7 +13,7 @@ namespace insula {
 template <class T>
 struct weights {
   T const* w;
-  T* g = nullptr;   ///< null: frozen, no weight gradient is computed
+  T* g = nullptr;  ///< null: frozen, no weight gradient is computed
 };
 
 /// Owns the weights, and if asked the gradients, of network Net for inputs of shape In.
@@ -24,9 +24,7 @@ class model {
   using input = In;
   static constexpr index_t size = program<Net, In>::weights;
 
-  explicit model(bool with_gradients = true) : w_(size), g_(with_gradients ? size : 0) {
-    static_assert(program<Net, In>::ok);
-  }
+  explicit model(bool with_gradients = true) : w_(size), g_(with_gradients ? size : 0) {}
   /// Writes the weights (=) by every layer's rule.
   void initialise(std::uint64_t seed) { insula::initialise(places(), w_.data(), {seed, 0x1357}); }
 

@@ -18,15 +18,15 @@ enum class layout { same, linear, conv, conv_transpose };
 enum class start { zeros, ones, fan_uniform, small_normal };
 
 struct parameter {
-  char const* name;   ///< last part of the published name, e.g. "weight" or "attn.qkv.bias"
-  dims shape;         ///< on disk
+  char const* name;  ///< last part of the published name, e.g. "weight" or "attn.qkv.bias"
+  dims shape;        ///< on disk
   layout order = layout::same;
   start how = start::zeros;
   index_t fan_in = 1;
 };
 
-inline constexpr int most_parameters = 10;   // per leaf layer
-inline constexpr index_t weight_alignment = 16;   // elements: every tensor starts on a 64-byte line in float
+inline constexpr int most_parameters = 10;       // per leaf layer
+inline constexpr index_t weight_alignment = 16;  // elements: every tensor starts on a 64-byte line in float
 
 /// The tensors of one leaf layer in memory order.
 struct parameter_list {
@@ -35,9 +35,12 @@ struct parameter_list {
 
   constexpr parameter_list() = default;
   template <class... P>
-  constexpr parameter_list(parameter first, P... rest) : at{first, rest...}, count(int(1 + sizeof...(rest))) {}
+  constexpr parameter_list(parameter first, P... rest)
+      : at{first, rest...}, count(int(1 + sizeof...(rest))) {}
 };
 
-constexpr index_t aligned(index_t n) { return (n + weight_alignment - 1) / weight_alignment * weight_alignment; }
+constexpr index_t aligned(index_t n) {
+  return (n + weight_alignment - 1) / weight_alignment * weight_alignment;
+}
 
 }  // namespace insula

@@ -13,12 +13,16 @@ enum class memory_mode { training, inference };
 namespace detail {
 
 struct lifetime {
-  int from = 0, to = -1, again_from = 0, again_to = -1;   // two closed intervals of time; the second may be empty
+  int from = 0, to = -1, again_from = 0,
+      again_to = -1;  // two closed intervals of time; the second may be empty
 
-  constexpr void cover(int t) { to < from ? (void)(from = to = t) : (void)(from = t < from ? t : from, to = t > to ? t : to); }
+  constexpr void cover(int t) {
+    to < from ? (void)(from = to = t) : (void)(from = t < from ? t : from, to = t > to ? t : to);
+  }
   constexpr void cover_again(int t) {
-    again_to < again_from ? (void)(again_from = again_to = t)
-                          : (void)(again_from = t < again_from ? t : again_from, again_to = t > again_to ? t : again_to);
+    again_to < again_from
+        ? (void)(again_from = again_to = t)
+        : (void)(again_from = t < again_from ? t : again_from, again_to = t > again_to ? t : again_to);
   }
   static constexpr bool meet(int a, int b, int c, int d) { return a <= b && c <= d && a <= d && c <= b; }
   constexpr bool meets(lifetime const& o) const {
@@ -35,8 +39,8 @@ struct lifetime {
 template <int N>
 struct placement {
   lifetime life[N]{};
-  index_t size[N]{};      // 0: not placed
-  int shares[N]{};        // the item whose memory it uses; itself by default
+  index_t size[N]{};  // 0: not placed
+  int shares[N]{};    // the item whose memory it uses; itself by default
   index_t offset[N]{};
   int items = 0;
 
@@ -44,7 +48,7 @@ struct placement {
     while (shares[i] != i) i = shares[i];
     return i;
   }
-  constexpr void share(int a, int b) {   // a and b use one memory
+  constexpr void share(int a, int b) {  // a and b use one memory
     a = root(a), b = root(b);
     if (a == b) return;
     life[b].join(life[a]);
@@ -59,7 +63,8 @@ struct placement {
       if (size[i] == 0 || root(i) != ra) continue;
       for (int j = 0; j < items; ++j) {
         if (size[j] == 0 || root(j) != rb || j == except) continue;
-        if (life[i].meets(life[j]) && !(life[i].from == life[j].to || life[j].from == life[i].to)) return false;
+        if (life[i].meets(life[j]) && !(life[i].from == life[j].to || life[j].from == life[i].to))
+          return false;
       }
     }
     return true;
@@ -77,7 +82,7 @@ struct placement {
     for (int k = 0; k < n; ++k) {
       int const i = order[k];
       index_t at = 0;
-      for (int q = 0; q < laid; ++q) {   // in order of offsets
+      for (int q = 0; q < laid; ++q) {  // in order of offsets
         int const p = placed[q];
         if (offset[p] >= at + size[i]) break;
         if (offset[p] + size[p] > at && life[p].meets(life[i])) at = offset[p] + size[p];
@@ -125,7 +130,8 @@ struct placer {
   /// The segment that runs step s again in the backward pass, or -1.
   constexpr int recomputes(int s) const {
     for (int k = 0; mode == memory_mode::training && k < p.segments; ++k)
-      if (s >= p.recomputed[k].first && s <= p.recomputed[k].last && p.at[p.recomputed[k].last].active) return k;
+      if (s >= p.recomputed[k].first && s <= p.recomputed[k].last && p.at[p.recomputed[k].last].active)
+        return k;
     return -1;
   }
 
@@ -154,7 +160,8 @@ struct placer {
       if (mode == memory_mode::training && a.made_by >= 0) {
         if (p.at[a.made_by].active && p.trait[a.made_by].keeps_y)
           internal ? l.cover_again(backward(a.made_by)) : l.cover(backward(a.made_by));
-        if (k >= 0) {   // written again when the segment is recomputed, which happens before its last step's backward
+        if (k >=
+            0) {  // written again when the segment is recomputed, which happens before its last step's backward
           int const t = backward(p.recomputed[k].last);
           l.cover_again(t);
         }
@@ -196,7 +203,8 @@ struct placer {
       bool const one = p.trait[s].gx_is_gy && x2 != x && first_gradient(x, s) && p.v[x].size == p.v[y].size &&
                        m.may_share(gradient_item(x), gradient_item(y), -1);
       if (one) m.share(gradient_item(x), gradient_item(y));
-      if (x2 < 0 || x2 == x || !p.trait[s].gx2_is_gy || !first_gradient(x2, s) || p.v[x2].size != p.v[y].size) continue;
+      if (x2 < 0 || x2 == x || !p.trait[s].gx2_is_gy || !first_gradient(x2, s) || p.v[x2].size != p.v[y].size)
+        continue;
       // if both inputs share gy, g(x) must be read, by the step that made x, before anything is added into g(x2)
       if (one && !(readers(x) == 1 && readers_before(x2, s, p.v[x].made_by))) continue;
       if (m.may_share(gradient_item(x2), gradient_item(y), one ? gradient_item(x) : -1))
@@ -231,7 +239,7 @@ struct placer {
     }
   }
   constexpr bool has_gradient_before(int v, int s) const {
-    if (p.v[v].output || p.v[v].made_by < 0) return true;   // from outside, or the caller's memory
+    if (p.v[v].output || p.v[v].made_by < 0) return true;  // from outside, or the caller's memory
     for (int r = s + 1; r < p.steps; ++r)
       if (p.at[r].active && (p.reads[r][0] == v || p.reads[r][1] == v)) return true;
     return false;

@@ -7,8 +7,8 @@
 
 namespace insula {
 
-inline constexpr index_t absent = -1;     // no such tensor
-inline constexpr index_t external = -2;   // the network's input or its gradient: memory of the caller
+inline constexpr index_t absent = -1;    // no such tensor
+inline constexpr index_t external = -2;  // the network's input or its gradient: memory of the caller
 
 /// One line of the program: where a leaf layer reads, writes, saves and keeps its weights. Offsets count elements
 /// per sample from the start of the activation arena (multiply by the batch); weight offsets count elements.
@@ -17,32 +17,32 @@ struct step {
   dims in{}, in2{}, out{};
   index_t x = absent, x2 = absent, y = absent, saved = absent;
   index_t gx = absent, gx2 = absent, gy = absent;
-  bool gx_adds = false, gx2_adds = false;   // += into a gradient that holds something already
-  bool active = false;                      // the backward pass visits it
-  bool frozen = false;                      // its weights get no gradient
-  index_t w[most_parameters]{};             // offsets in the weight range
+  bool gx_adds = false, gx2_adds = false;  // += into a gradient that holds something already
+  bool active = false;                     // the backward pass visits it
+  bool frozen = false;                     // its weights get no gradient
+  index_t w[most_parameters]{};            // offsets in the weight range
   int parameters = 0;
-  index_t saved_size = 0;                   // elements per sample
-  int ordinal = 0;                          // place in the order of execution
+  index_t saved_size = 0;  // elements per sample
+  int ordinal = 0;         // place in the order of execution
 };
 
 /// What placement needs to know of a leaf layer.
 struct traits {
-  bool keeps_x = true;      // the backward pass reads x (and x2 if there is one)
+  bool keeps_x = true;  // the backward pass reads x (and x2 if there is one)
   bool keeps_x2 = true;
-  bool keeps_y = false;     // the backward pass reads y
-  bool in_place = false;    // y may be x where x is not needed any more
-  bool gx_is_gy = false;    // gx may share the memory of gy
-  bool gx2_is_gy = false;   // gx2 may share the memory of gy
-  bool saves_always = false;   // the forward pass needs `saved` even if no backward pass follows
+  bool keeps_y = false;       // the backward pass reads y
+  bool in_place = false;      // y may be x where x is not needed any more
+  bool gx_is_gy = false;      // gx may share the memory of gy
+  bool gx2_is_gy = false;     // gx2 may share the memory of gy
+  bool saves_always = false;  // the forward pass needs `saved` even if no backward pass follows
 };
 
 struct value {
   dims shape{};
-  index_t size = 0;         // elements per sample, rounded up to a cache line of floats
-  int made_by = -1;         // step, or -1: the network's input
+  index_t size = 0;  // elements per sample, rounded up to a cache line of floats
+  int made_by = -1;  // step, or -1: the network's input
   bool differentiable = false;
-  bool output = false;      // read, and given a gradient, from outside
+  bool output = false;  // read, and given a gradient, from outside
   index_t at = absent, gradient = absent;
 };
 
@@ -56,17 +56,17 @@ struct plan {
   static constexpr int capacity = Steps > 0 ? Steps : 1;
   step at[capacity]{};
   traits trait[capacity]{};
-  int reads[capacity][2]{};     // values
+  int reads[capacity][2]{};  // values
   int writes[capacity]{};
   value v[capacity + 1]{};
   segment recomputed[capacity]{};
   int steps = 0, values = 0, segments = 0;
-  int tap[most_taps]{};         // value + 1, 0 = absent
-  int result = 0;               // value
-  bool freezing = false;        // inside frozen<>
-  index_t weights = 0;          // elements of the weight range, tensors aligned
-  index_t parameters = 0;       // elements without alignment
-  index_t activations = 0;      // elements per sample of the arena, set by place()
+  int tap[most_taps]{};     // value + 1, 0 = absent
+  int result = 0;           // value
+  bool freezing = false;    // inside frozen<>
+  index_t weights = 0;      // elements of the weight range, tensors aligned
+  index_t parameters = 0;   // elements without alignment
+  index_t activations = 0;  // elements per sample of the arena, set by place()
 
   constexpr int add_value(dims shape, int made_by, bool differentiable) {
     v[values] = {shape, aligned(shape.size()), made_by, differentiable};

@@ -12,17 +12,16 @@ enum class input_gradient { no, yes };
 
 namespace detail {
 template <class Net, class In>
-struct checked_shape {
-  static constexpr inferred shape = Net::follow(fits(In::value));
-  static constexpr bool ok =
-      diagnose<shape.why, at_layer<to_fixed<length(shape.name)>(shape.name), shape.layer>, got<shape.got>,
-               want<shape.want>>::ok;
-};
+inline constexpr inferred followed = Net::follow(fits(In::value));
+
+template <class Net, class In, inferred const& F = followed<Net, In>>
+using diagnosis =
+    diagnose<F.why, at_layer<to_fixed<length(F.name)>(F.name), F.layer>, got<F.got>, want<F.want>>;
 
 template <class Net, class In, memory_mode Mode, input_gradient G>
 constexpr auto make_plan() {
   plan<Net::leaves> p{};
-  if (!Net::follow(fits(In::value))) return p;
+  if (!followed<Net, In>) return p;
   int const x = p.add_value(In::value, -1, G == input_gradient::yes && Mode == memory_mode::training);
   p.result = Net::lay(p, x);
   p.v[p.result].output = true;
@@ -50,27 +49,30 @@ struct shape_of_rank<4, A, B, C, D, Rest...> {
   using type = shape<A, B, C, D>;
 };
 template <index_t... Rest>
-struct shape_of_rank<0, Rest...> {   // a network with a fault, or an absent tap
+struct shape_of_rank<0, Rest...> {  // a network with a fault, or an absent tap
   using type = shape<>;
 };
 }  // namespace detail
 
-/// Everything the compiler knows of a network fed with samples of shape In.
+/// Everything the compiler knows of a network fed with samples of shape In. A network that cannot take In is one error, the
+/// sentence of its first fault; `ok` is false then, and the table is empty.
 template <layer Net, static_shape In, input_gradient G = input_gradient::no>
 struct program {
-  static constexpr bool ok = detail::checked_shape<Net, In>::ok;
-  static constexpr inferred shape = detail::checked_shape<Net, In>::shape;
+  static constexpr inferred shape = detail::followed<Net, In>;
+  static constexpr bool ok = bool(shape);
 
   static constexpr auto training = detail::make_plan<Net, In, memory_mode::training, G>();
   static constexpr auto inference = detail::make_plan<Net, In, memory_mode::inference, G>();
 
   static constexpr dims out = shape.out;
-  using output = typename detail::shape_of_rank<out.rank, out.n[0], out.n[1], out.n[2], out.n[3], out.n[4]>::type;
+  using output =
+      typename detail::shape_of_rank<out.rank, out.n[0], out.n[1], out.n[2], out.n[3], out.n[4]>::type;
   template <int Label>
-  using tap_shape = typename detail::shape_of_rank<shape.tap[Label].rank, shape.tap[Label].n[0], shape.tap[Label].n[1],
-                                                   shape.tap[Label].n[2], shape.tap[Label].n[3], 0>::type;
-  static constexpr index_t weights = training.weights;         ///< elements of the weight range, tensors aligned
-  static constexpr index_t parameters = training.parameters;   ///< trainable and frozen elements
+  using tap_shape =
+      typename detail::shape_of_rank<shape.tap[Label].rank, shape.tap[Label].n[0], shape.tap[Label].n[1],
+                                     shape.tap[Label].n[2], shape.tap[Label].n[3], 0>::type;
+  static constexpr index_t weights = training.weights;  ///< elements of the weight range, tensors aligned
+  static constexpr index_t parameters = training.parameters;  ///< trainable and frozen elements
 
   /// Bytes of one training pass: weights, their gradients and the activation arena.
   static constexpr index_t bytes(index_t batch, std::size_t scalar) {
@@ -80,6 +82,7 @@ struct program {
   static constexpr index_t inference_bytes(index_t batch, std::size_t scalar) {
     return index_t(scalar) * (weights + batch * inference.activations);
   }
+  static_assert(sizeof(detail::diagnosis<Net, In>));  // last: some compilers skip what follows a failure
 };
 
 }  // namespace insula

@@ -28,9 +28,9 @@ struct inferred {
   dims out{};
   fault why = fault::none;
   index_t got = 0, want = 0;
-  int layer = 0;             ///< ordinal of the leaf layer that is at fault, or how many were passed
-  char const* name = "";     ///< its name
-  dims tap[most_taps]{};     ///< shapes of taps; rank 0 = absent
+  int layer = 0;          ///< ordinal of the leaf layer that is at fault, or how many were passed
+  char const* name = "";  ///< its name
+  dims tap[most_taps]{};  ///< shapes of taps; rank 0 = absent
 
   constexpr explicit operator bool() const { return why == fault::none; }
 };

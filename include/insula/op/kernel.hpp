@@ -24,12 +24,19 @@ concept implemented = requires(context<B>& cx, typename Op::template args<T> con
   kernel<Op, B, T>::run(cx, a);
 };
 
-template <class Op, class B, class T>
-void run(context<B>& cx, typename Op::template args<T> const& a) {
+namespace detail {
+template <class B, class T, bool Visible>
+struct kernels_of {  // one error for a backend, however many ops miss their kernel
   static_assert(
-      implemented<Op, B, T>,
+      Visible,
       "no kernel<Op, Backend, Scalar> is visible: include insula/cpu.hpp (or the kernels of this backend), "
       "or write one under kernels/<backend>/");
+};
+}  // namespace detail
+
+template <class Op, class B, class T>
+void run(context<B>& cx, typename Op::template args<T> const& a) {
+  static_assert(sizeof(detail::kernels_of<B, T, implemented<Op, B, T>>));
   if constexpr (implemented<Op, B, T>) kernel<Op, B, T>::run(cx, a);
 }
 

@@ -19,7 +19,7 @@ struct adamw_options {
 struct parameter_group {
   index_t offset = 0, size = 0;
   double decay = 0.01;
-  double rate_scale = 1;   ///< times the learning rate of step()
+  double rate_scale = 1;  ///< times the learning rate of step()
 };
 
 /// AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) in PyTorch's order of operations; op::adamw has the formula.
@@ -31,8 +31,8 @@ class adamw {
   adamw(index_t size, std::vector<parameter_group> groups, adamw_options o = {})
       : groups_(std::move(groups)), counts_(groups_.size()), options_(o), m_(size), v_(size) {
     for (auto const& g : groups_)
-      check(g.offset >= 0 && g.size >= 0 && g.offset + g.size <= size, "adamw: group ", g.offset, " + ", g.size,
-            " lies outside the range of ", size, " elements");
+      check(g.offset >= 0 && g.size >= 0 && g.offset + g.size <= size, "adamw: group ", g.offset, " + ",
+            g.size, " lies outside the range of ", size, " elements");
   }
   /// One step: w changes in place; gradients are multiplied by grad_scale first (clipping, accumulation).
   void step(context<B>& cx, T const* g, T* w, double rate, double grad_scale = 1) {
@@ -40,14 +40,14 @@ class adamw {
       parameter_group const& p = groups_[i];
       ++counts_[i];
       if (p.size == 0) continue;
-      run<op::adamw, B, T>(cx, {p.size, rate * p.rate_scale, options_.beta1, options_.beta2, options_.eps, p.decay,
-                                grad_scale, counts_[i], g + p.offset, w + p.offset, m_.data() + p.offset,
-                                v_.data() + p.offset});
+      run<op::adamw, B, T>(
+          cx, {p.size, rate * p.rate_scale, options_.beta1, options_.beta2, options_.eps, p.decay, grad_scale,
+               counts_[i], g + p.offset, w + p.offset, m_.data() + p.offset, v_.data() + p.offset});
     }
   }
 
   std::vector<parameter_group> const& groups() const { return groups_; }
-  std::vector<std::int64_t>& counts() { return counts_; }   ///< steps done per group
+  std::vector<std::int64_t>& counts() { return counts_; }  ///< steps done per group
   buffer<T, B>& first_moment() { return m_; }
   buffer<T, B>& second_moment() { return v_; }
 

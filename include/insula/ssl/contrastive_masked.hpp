@@ -21,8 +21,9 @@ struct objectives {
 template <class T>
 struct pair_batch {
   index_t batch = 0;
-  T const *view1 = nullptr, *view2 = nullptr;      ///< augmented inputs
-  T const *recon1 = nullptr, *recon2 = nullptr;    ///< reconstruction targets; unused without the masked objective
+  T const *view1 = nullptr, *view2 = nullptr;  ///< augmented inputs
+  T const *recon1 = nullptr,
+          *recon2 = nullptr;  ///< reconstruction targets; unused without the masked objective
   std::int64_t const *patient = nullptr, *session = nullptr;
 };
 /// Single volumes for masked image modelling alone.
@@ -36,7 +37,7 @@ struct single_batch {
 struct contrastive_masked_losses {
   double total = std::numeric_limits<double>::quiet_NaN();
   double contrastive = total, masked_pairs = total, masked_single = total;
-  double negatives = total;   ///< mean number of valid negatives of a query
+  double negatives = total;  ///< mean number of valid negatives of a query
 };
 
 /// Weights, gradients, momentum copy and queue of a system that trains Autoencoder by masked reconstruction and its
@@ -48,21 +49,32 @@ template <layer Autoencoder, layer Encoder, layer Projection, static_shape Crop,
 class contrastive_masked {
  public:
   using autoencoder = program<Autoencoder, Crop>;
-  using encoder = program<Encoder, Crop>;
+  using encoder_net = std::conditional_t<autoencoder::ok, Encoder, identity>;  // one fault, one error
+  using encoder = program<encoder_net, Crop>;
   using features = typename encoder::output;
-  using head = program<Projection, features, input_gradient::yes>;
+  using projection_net = std::conditional_t<autoencoder::ok && encoder::ok, Projection, identity>;
+  using head = program<projection_net, features, input_gradient::yes>;
+  static constexpr bool ok = autoencoder::ok && encoder::ok && head::ok;
   static constexpr index_t width = head::out.channels();
   using queue_type = queue<T, QueueLength, width, B>;
-  static_assert(autoencoder::ok && encoder::ok);
-  static_assert(!autoencoder::ok || autoencoder::out == Crop::value, "the autoencoder must give a reconstruction of the input's shape");
+  static_assert(!autoencoder::ok || autoencoder::out == Crop::value,
+                "the autoencoder must give a reconstruction of the input's shape");
   static constexpr index_t size = autoencoder::weights + head::weights;
   static constexpr index_t momentum_size = encoder::weights + head::weights;
 
   contrastive_masked(context<B>& cx, objectives on, mask_grid grid, index_t batch)
-      : cx_(cx), on_(on), batch_(batch), masks_(grid, batch), tape_(cx), w_(size), g_(size),
-        momentum_(on.contrastive ? momentum_size : 0), key1_(batch * width), key2_(batch * width) {
-    check(grid.input == spatial(Crop::value), "contrastive_masked: the mask grid is ", grid.input, ", the crop is ",
-          spatial(Crop::value));
+      : cx_(cx),
+        on_(on),
+        batch_(batch),
+        masks_(grid, batch),
+        tape_(cx),
+        w_(size),
+        g_(size),
+        momentum_(on.contrastive ? momentum_size : 0),
+        key1_(batch * width),
+        key2_(batch * width) {
+    check(grid.input == spatial(Crop::value), "contrastive_masked: the mask grid is ", grid.input,
+          ", the crop is ", spatial(Crop::value));
     check(batch >= 1, "contrastive_masked: batch is ", batch, ", it must be at least 1");
   }
 
@@ -82,8 +94,8 @@ class contrastive_masked {
 
   /// Adds (+=) scale * gradient of the loss  alpha L_con(pairs) + L_mae(pairs) + L_mse(singles)  to g(); terms without data
   /// or switched off are absent. Also moves the momentum copy by m and enqueues the new keys. `key` draws the masks.
-  contrastive_masked_losses micro_batch(pair_batch<T> const& pairs, single_batch<T> const& singles, double alpha,
-                                        double m, random_key key, double scale = 1) {
+  contrastive_masked_losses micro_batch(pair_batch<T> const& pairs, single_batch<T> const& singles,
+                                        double alpha, double m, random_key key, double scale = 1) {
     contrastive_masked_losses l;
     l.total = 0;
     if (on_.masked && pairs.batch > 0) {
@@ -117,12 +129,8 @@ class contrastive_masked {
     }
     if (on_.contrastive && pairs.batch > 0) {
       embed_keys(pairs);
-      auto const q1 = embed_query(pairs.view1, pairs.batch), q2 = embed_query(pairs.view2, pairs.batch);
-      l.contrastive = 0.5 * (loss_(q1, constant<shape<width>>(tape_, key2_.data(), pairs.batch), queue_.view(),
-                                   pairs.patient) +
-                             loss_(q2, constant<shape<width>>(tape_, key1_.data(), pairs.batch), queue_.view(),
-                                   pairs.patient));
-      tape_.clear();
+      l.contrastive = 0.5 * (query_error(pairs.view1, key2_.data(), pairs) +
+                             query_error(pairs.view2, key1_.data(), pairs));
       l.total += (on_.masked ? alpha : 1) * l.contrastive;
     }
     if (on_.masked && singles.batch > 0) {
@@ -135,8 +143,9 @@ class contrastive_masked {
   /// Mean over voxels of the encoder's last map, written (=) as (batch, channels): the published embedding.
   void embed(T const* volumes, index_t batch, T* out) {
     T* f = tape_.template take<T>(batch * features::size);
-    infer<Encoder, Crop>(cx_, tape_.memory(), w_.data(), volumes, batch, f);
-    run<op::average_pool, B, T>(cx_, {batch, features::value.positions(), features::value.channels(), f, out});
+    infer<encoder_net, Crop>(cx_, tape_.memory(), w_.data(), volumes, batch, f);
+    run<op::average_pool, B, T>(cx_,
+                                {batch, features::value.positions(), features::value.channels(), f, out});
     tape_.clear();
   }
   static constexpr index_t embedding_width = features::value.channels();
@@ -162,7 +171,7 @@ class contrastive_masked {
   static std::vector<tensor_place> autoencoder_places() { return parameters<Autoencoder, Crop>(); }
   /// Offsets in the whole range.
   static std::vector<tensor_place> projection_places() {
-    auto places = parameters<Projection, features>();
+    auto places = parameters<projection_net, features>();
     for (auto& p : places) p.offset += autoencoder::weights;
     return places;
   }
@@ -189,8 +198,8 @@ class contrastive_masked {
   }
   double masked_error(T const* x, T const* target, index_t batch, random_key key) {
     masks_.draw(ratio, key);
-    auto const y =
-        apply_without_gradient<Autoencoder>(w_.data(), constant<Crop>(tape_, x, batch), {.mask = masks_.tokens()});
+    auto const y = apply_without_gradient<Autoencoder>(w_.data(), constant<Crop>(tape_, x, batch),
+                                                       {.mask = masks_.tokens()});
     double const loss = masked_reconstruction(y, target, masks_.voxels());
     tape_.clear();
     return loss;
@@ -205,13 +214,19 @@ class contrastive_masked {
   }
   void embed_key(T const* x, index_t batch, T* key) {
     T* f = tape_.template take<T>(batch * features::size);
-    infer<Encoder, Crop>(cx_, tape_.memory(), momentum_.data(), x, batch, f);
-    infer<Projection, features>(cx_, tape_.memory(), momentum_.data() + encoder::weights, f, batch, key);
+    infer<encoder_net, Crop>(cx_, tape_.memory(), momentum_.data(), x, batch, f);
+    infer<projection_net, features>(cx_, tape_.memory(), momentum_.data() + encoder::weights, f, batch, key);
     tape_.clear();
   }
-  auto embed_query(T const* x, index_t batch) {
-    auto const f = apply_without_gradient<Encoder>(w_.data(), constant<Crop>(tape_, x, batch));
-    return apply_without_gradient<Projection>(static_cast<T const*>(projection()), f);
+  double query_error(T const* x, T const* key, pair_batch<T> const& p) {
+    double loss = 0;
+    if constexpr (ok) {
+      auto const f = apply_without_gradient<Encoder>(w_.data(), constant<Crop>(tape_, x, p.batch));
+      auto const q = apply_without_gradient<Projection>(static_cast<T const*>(projection()), f);
+      loss = loss_(q, constant<shape<width>>(tape_, key, p.batch), queue_.view(), p.patient);
+    }
+    tape_.clear();
+    return loss;
   }
   void contrast(pair_batch<T> const& p, double weight, contrastive_masked_losses& l) {
     embed_keys(p);
@@ -223,10 +238,13 @@ class contrastive_masked {
     queue_.push(p.batch, key2_.data(), p.patient, p.session);
   }
   double query_pass(T const* x, T const* key, pair_batch<T> const& p, double weight, double& valid) {
-    auto const f = apply<Encoder>(body(), constant<Crop>(tape_, x, p.batch)).out;
-    auto const q = apply<Projection, input_gradient::yes>(
-                       weights<T>{projection(), g_.data() + autoencoder::weights}, f).out;
-    double const loss = loss_(q, constant<shape<width>>(tape_, key, p.batch), queue_.view(), p.patient, weight, &valid);
+    double loss = 0;
+    if constexpr (ok) {
+      weights<T> const head_weights{projection(), g_.data() + autoencoder::weights};
+      auto const f = apply<Encoder>(body(), constant<Crop>(tape_, x, p.batch)).out;
+      auto const q = apply<Projection, input_gradient::yes>(head_weights, f).out;
+      loss = loss_(q, constant<shape<width>>(tape_, key, p.batch), queue_.view(), p.patient, weight, &valid);
+    }
     tape_.backward();
     tape_.clear();
     return loss;

@@ -11,9 +11,9 @@ namespace insula {
 
 /// The three grids of a mask: voxels, tokens (patches) and bottleneck cells (UMBRA utils/masking.py).
 struct mask_grid {
-  extent input;              ///< voxels, a multiple of patch
+  extent input;  ///< voxels, a multiple of patch
   extent patch = cube(2);
-  int downsamples = 4;       ///< halvings from tokens to bottleneck cells
+  int downsamples = 4;  ///< halvings from tokens to bottleneck cells
 
   constexpr extent tokens() const {
     extent t;
@@ -34,7 +34,8 @@ struct mask_ratio {
 };
 
 namespace detail {
-inline index_t nearest_cell(index_t o, index_t cells, index_t tokens) {   // legacy "nearest", product in float32
+inline index_t nearest_cell(index_t o, index_t cells,
+                            index_t tokens) {  // legacy "nearest", product in float32
   if (cells == tokens) return o;
   if (tokens == 2 * cells) return o / 2;
   float const at = float(o) * (float(cells) / float(tokens));
@@ -48,7 +49,7 @@ inline void draw_cells(mask_grid const& g, mask_ratio ratio, random_key key, std
   random_stream r(key);
   index_t const k = index_t(std::nearbyint(r.uniform(ratio.low, ratio.high) * double(n)));
   for (index_t i = 0; i < n; ++i) cells[i] = 0;
-  for (index_t i = n - k; i < n; ++i) {   // Floyd: k of n, uniformly
+  for (index_t i = n - k; i < n; ++i) {  // Floyd: k of n, uniformly
     index_t const j = r.below(i + 1);
     cells[cells[j] ? i : j] = 1;
   }
@@ -71,19 +72,21 @@ inline void tokens_to_voxels(mask_grid const& g, std::uint8_t const* tokens, std
   for (index_t d = 0; d < n.d; ++d)
     for (index_t h = 0; h < n.h; ++h)
       for (index_t w = 0; w < n.w; ++w)
-        voxels[(d * n.h + h) * n.w + w] =
-            tokens[(d / g.patch.d * t.h + h / g.patch.h) * t.w + w / g.patch.w];
+        voxels[(d * n.h + h) * n.w + w] = tokens[(d / g.patch.d * t.h + h / g.patch.h) * t.w + w / g.patch.w];
 }
 
 /// Masks of a batch with memory of their own: one draw per sample.
 class mask_batch {
  public:
   mask_batch(mask_grid g, index_t batch)
-      : grid_(g), batch_(batch), cells_(std::size_t(g.cells().size())),
-        tokens_(std::size_t(batch * g.tokens().size())), voxels_(std::size_t(batch * g.input.size())) {
+      : grid_(g),
+        batch_(batch),
+        cells_(std::size_t(g.cells().size())),
+        tokens_(std::size_t(batch * g.tokens().size())),
+        voxels_(std::size_t(batch * g.input.size())) {
     for (int i = 0; i < 3; ++i)
-      check(g.input[i] % g.patch[i] == 0, "mask_batch: the input ", g.input, " is no multiple of the patch ", g.patch,
-            ": pad or crop it, or prediction and target differ in shape");
+      check(g.input[i] % g.patch[i] == 0, "mask_batch: the input ", g.input, " is no multiple of the patch ",
+            g.patch, ": pad or crop it, or prediction and target differ in shape");
   }
   /// Sample n draws from key with stream mixed by n.
   void draw(mask_ratio ratio, random_key key) {
@@ -94,7 +97,8 @@ class mask_batch {
   }
   /// Sets one sample from bottleneck cells.
   void set(index_t sample, std::vector<std::uint8_t> const& cells) {
-    check(cells.size() == cells_.size(), "mask_batch: ", cells.size(), " cells given, the grid has ", cells_.size());
+    check(cells.size() == cells_.size(), "mask_batch: ", cells.size(), " cells given, the grid has ",
+          cells_.size());
     cells_ = cells;
     spread(sample);
   }

@@ -28,7 +28,8 @@ class queue {
         double const v = normal_at({seed, 0x0e0e, 1}, std::uint32_t(j * Width + i));
         keys_[j * Width + i] = T(v), norm += v * v;
       }
-      for (index_t i = 0; i < Width; ++i) keys_[j * Width + i] = T(double(keys_[j * Width + i]) / std::sqrt(norm));
+      for (index_t i = 0; i < Width; ++i)
+        keys_[j * Width + i] = T(double(keys_[j * Width + i]) / std::sqrt(norm));
       patients_[std::size_t(j)] = sessions_[std::size_t(j)] = 0;
     }
     next_ = 0;
@@ -39,7 +40,8 @@ class queue {
     check(count <= Length, "queue: ", count, " keys pushed at once, the queue holds ", Length,
           ": use a smaller batch or a longer queue");
     for (index_t r = 0; r < count; ++r) {
-      check(patient[r] != 0, "queue: key ", r, " has patient id 0, which marks an empty slot: number patients from 1");
+      check(patient[r] != 0, "queue: key ", r,
+            " has patient id 0, which marks an empty slot: number patients from 1");
       std::size_t const slot = std::size_t((next_ + r) % Length);
       for (index_t i = 0; i < Width; ++i) keys_[index_t(slot) * Width + i] = keys[r * Width + i];
       patients_[slot] = patient[r], sessions_[slot] = session[r];

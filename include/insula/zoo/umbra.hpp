@@ -14,7 +14,7 @@ struct paper : swin::options {
   static constexpr int decoder_width = 32;
   static constexpr int projection_hidden = 512, projection_width = 128;
   static constexpr int queue_length = 16384;
-  static constexpr int crop = 96;   ///< voxels per axis
+  static constexpr int crop = 96;  ///< voxels per axis
 };
 
 /// What the quickstart trains: the same architecture, narrower, with two blocks a stage, on crops of 64^3.
@@ -57,9 +57,8 @@ using encoder = named<"encoder", swin::encoder<O>>;
 
 /// Mean over voxels, linear, ReLU, linear, unit length (indices as in the published Sequential).
 template <class O>
-using projection =
-    seq<global_average, named<"2", linear<O::projection_hidden>>, relu, named<"4", linear<O::projection_width>>,
-        l2_normalise>;
+using projection = seq<global_average, named<"2", linear<O::projection_hidden>>, relu,
+                       named<"4", linear<O::projection_width>>, l2_normalise>;
 
 /// Input of one crop.
 template <class O>
