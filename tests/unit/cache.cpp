@@ -232,7 +232,7 @@ TEST_CASE("bad sources are skipped and named, or refused, and the good ones are 
       char(cut[cut.size() - 6] ^ 0x40);  // the checksum, which only reading to the end shows
   put_file(f / "sub_4/ses_1/damaged.nii.gz", cut);
   put_nifti(f / "sub_4/ses_1/small.nii");
-  auto m = read_manifest(f.path());
+  auto m = read_manifest(f.path(), {.headers = false});
   REQUIRE(m.scans.size() == 7);
   m.scans.push_back({"", "5", "1", "t1", f / "gone.nii", "", {}, 5, 1});
   put_nifti(f / "sub_5/four.nii", {.dim = {4, 2, 3, 4, 2}});
@@ -251,7 +251,10 @@ TEST_CASE("bad sources are skipped and named, or refused, and the good ones are 
   has(said, "four.nii': read"), has(said, "2 volumes");
   auto const lacks = [&](std::string const& s) { return said.find(s) == said.npos; };
   CHECK(lacks("t1.nii.gz"));
-  CHECK(memory_cache(m, scored, o).contents().problems == p);
+  memory_cache const memory(m, scored, o);
+  CHECK(memory.contents().scans == cache.contents().scans);
+  REQUIRE(memory.contents().problems.size() == p.size());
+  for (std::size_t i = 0; i < p.size(); ++i) CHECK(memory.contents().problems[i].path == p[i].path);
   o.bad = bad_files::refuse;
   has(message_of([&] { volume_cache(m, scored, o); }), "7 files cannot be used");
   has(message_of([&] { memory_cache(m, scored, o); }), "7 files cannot be used");
