@@ -37,7 +37,7 @@ TEST_CASE("a FOMO tree gives sorted scans with contrasts, numbers and masks") {
   put_nifti(f / "sub_9/ses_1/t2.nii.gz"), put_nifti(f / "sub_9/ses_1/mask.nii.gz");
   put_nifti(f / "sub_9/ses_1/t2_seg.nii.gz"), put_nifti(f / "sub_9/ses_1/swi.nii.gz");
   put_nifti(f / "sub_9/ses_1/swi_brain_mask.nii.gz"), put_file(f / "sub_9/ses_1/t2.yaml", "x");
-  put_file(f / "participants.tsv", "x\n"), put_file(f / ".hidden/sub_5/ses_1/t1.nii.gz", "x");
+  put_file(f / ".hidden/sub_5/ses_1/t1.nii.gz", "x");
   auto const m = read_manifest(f.path());
   CHECK(summary(m) == lines{"|10|1|scan", "|10|2|flair", "|10|2|t1", "|10|2|t1", "|9|1|swi", "|9|1|t2"});
   CHECK(m.problems.empty());
@@ -245,6 +245,27 @@ TEST_CASE("the shipped brains are three subjects with masks where they belong") 
   has(describe(m), "t1             5    5\n");
 }
 
+TEST_CASE("participants.tsv gives labels by subject, session and data set") {
+  folder f;
+  put_nifti(f / "a/sub_1/ses_1/t1.nii"), put_nifti(f / "a/sub_1/ses_2/t1.nii"),
+      put_nifti(f / "b/sub_1/ses_1/t1.nii");
+  put_file(
+      f / "participants.tsv",
+      "dataset\tparticipant_id\tsession_id\tage\tsex\na\tsub_1\tses_1\t70\tF\na\tsub_1\tses_2\t71.5\tn/a\n"
+      "n/a\tsub_1\tses_1\t5\tM\nc\tsub_9\tses_1\t1\tM\n");
+  put_file(f / "b/participants.tsv", "participant_id\tgroup\n1\tcontrol\n");
+  auto m = read_manifest(f.path());
+  using labels = std::map<std::string, std::string>;
+  CHECK(m.scans[0].labels == labels{{"age", "70"}, {"sex", "F"}});
+  CHECK(m.scans[1].labels == labels{{"age", "71.5"}});
+  CHECK(m.scans[2].labels == labels{{"group", "control"}});
+  put_file(f / "b/participants.tsv", "participant_id\tgroup\n1\tcontrol\n1\tpatient\n");
+  m = read_manifest(f.path());
+  CHECK(m.scans[2].labels.empty());
+  REQUIRE(m.notes.size() == 2);
+  has(m.notes[0], "has the group 'patient' here and 'control' in a row before");
+}
+
 TEST_CASE("a split file keeps parts apart") {
   folder f;
   subject_split const s{{"3", "a/1"}, {"x\ty"}, {}};
@@ -253,6 +274,8 @@ TEST_CASE("a split file keeps parts apart") {
   CHECK(back.train == s.train);
   CHECK(back.validation == s.validation);
   CHECK(back.test.empty());
+  CHECK(split_fingerprint(back) == split_fingerprint({{"a/1", "3"}, {"x\ty"}, {}}));
+  CHECK(split_fingerprint(back) != split_fingerprint({{"a/1"}, {"x\ty", "3"}, {}}));
   has(message_of([&] {
         write_split(f / "split.tsv", {{"1"}, {"1"}, {}});
       }),

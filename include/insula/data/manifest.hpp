@@ -5,6 +5,7 @@
 #include "insula/data/manifest_check.hpp"
 #include "insula/data/manifest_datalist.hpp"
 #include "insula/data/manifest_folder.hpp"
+#include "insula/data/manifest_participants.hpp"
 #include "insula/data/manifest_table.hpp"
 
 namespace insula {
@@ -17,7 +18,7 @@ struct manifest_options {
 /// The scans of a folder (read_tree: FOMO, UMBRA, BIDS), of a .csv or .tsv table (read_scan_table) or of a .json datalist
 /// (read_datalist), sorted, with numbers. Subject numbers are those of the names ("sub_7" is 7) if these are distinct whole
 /// numbers above 0, else 1, 2, ... in sorted order, which `notes` records; never 0, which marks empty places in UMBRA's queue.
-/// Bad files are listed in `problems` or refused. Throws error if no scan is left. Headers are read on `pool` if there is one.
+/// A folder's participants.tsv gives labels. Bad files are listed in `problems` or refused. Throws error if no scan is left. Headers are read on `pool` if there is one.
 inline manifest read_manifest(std::string const& path, manifest_options options = manifest_options{},
                               thread_pool* pool = nullptr) {
   std::error_code e;
@@ -25,7 +26,7 @@ inline manifest read_manifest(std::string const& path, manifest_options options 
   std::string const extension = detail::lower(std::filesystem::path(path).extension().string());
   manifest m;
   if (folder)
-    m = read_tree(path);
+    m = read_tree(path), join_participants(m, path);
   else if (extension == ".csv" || extension == ".tsv")
     m = read_scan_table(path);
   else if (extension == ".json")

@@ -2,6 +2,7 @@
 // Splits of subjects in a file, and the scans of a part.
 #pragma once
 
+#include "insula/data/fingerprint.hpp"
 #include "insula/data/scan.hpp"
 #include "insula/data/split.hpp"
 #include "insula/io/atomic_file.hpp"
@@ -18,6 +19,17 @@ inline void write_split(std::string const& path, subject_split const& s) {
   };
   add(s.train, "train"), add(s.validation, "validation"), add(s.test, "test");
   write_file(path, out);
+}
+
+/// Sixteen digits that change with any subject's part, whatever the order: to be recorded with a run.
+inline std::string split_fingerprint(subject_split const& s) {
+  std::string all;
+  for (auto subjects : {s.train, s.validation, s.test}) {
+    std::sort(subjects.begin(), subjects.end());
+    for (auto const& subject : subjects) all += subject + '\n';
+    all += '\f';
+  }
+  return hexadecimal(fingerprint(all));
 }
 
 /// Reads such a file. Throws error for other parts, for a subject in two parts or twice in one, naming the line.
