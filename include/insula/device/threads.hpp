@@ -2,10 +2,11 @@
 // A pool of worker threads that share numbered tasks through one counter.
 #pragma once
 
+#include <sched.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <exception>
-#include <memory>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -38,6 +39,13 @@ class flush_denormals {
   flush_denormals(flush_denormals const&) = delete;
   flush_denormals& operator=(flush_denormals const&) = delete;
 };
+
+/// Cores this process may run on (its affinity), at least 1.
+inline int usable_threads() {
+  cpu_set_t set;
+  int const n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return n > 0 ? n : 1;
+}
 
 /// `size` workers, the calling thread being worker 0. run(n, f) calls f(task, worker) once for every task in
 /// [0, n), in no fixed order, and returns when all are done. Tasks are taken one at a time from a counter, so an
@@ -75,7 +83,7 @@ class thread_pool {
     auto const call = [](void* self, index_t task, int worker) {
       (*static_cast<std::remove_reference_t<F>*>(self))(task, worker);
     };
-    start(tasks, call, const_cast<void*>(static_cast<void const*>(std::addressof(f))));
+    start(tasks, call, const_cast<void*>(static_cast<void const*>(&f)));
     work(0);
     finish();
   }
