@@ -50,7 +50,8 @@ class toy_system {
   }
   void snapshot(insula::index_t t, insula::run_log& log) {
     std::vector<float> v(std::size_t(4 * 4 * 4), float(t));
-    log.image("toy/weights", insula::reconstruction_montage(insula::cube(4), v.data(), nullptr, v.data()).view(), t);
+    log.image("toy/weights",
+              insula::reconstruction_montage(insula::cube(4), v.data(), nullptr, v.data()).view(), t);
   }
   std::string first_not_finite() const { return bad_step >= 0 ? "layer.weight[3] = nan" : ""; }
   insula::index_t step_count() const { return steps_; }
@@ -77,7 +78,8 @@ class toy_system {
   unsigned pause_microseconds = 0;
   insula::index_t bad_step = -1;  ///< its loss is NaN
   bool skips = false;             ///< bad steps leave the weights alone
-  insula::index_t ballast_from = insula::index_t(1) << 60;  ///< from this step on checkpoints have 400 kB more
+  insula::index_t ballast_from = insula::index_t(1)
+                                 << 60;  ///< from this step on checkpoints have 400 kB more
 
  private:
   /// Mean squared error over a batch drawn from (seed, stream); writes the gradient (=) if asked.

@@ -15,7 +15,8 @@ namespace {
 using names = std::vector<std::string>;
 
 /// Writes a checkpoint with one tensor of `size` numbers.
-std::string put(checkpoint_store& store, index_t step, std::optional<double> score = {}, std::size_t size = 10) {
+std::string put(checkpoint_store& store, index_t step, std::optional<double> score = {},
+                std::size_t size = 10) {
   std::vector<float> const values(size, float(step));
   safetensors_writer w;
   w.add("w", {index_t(size)}, values.data());
@@ -39,8 +40,9 @@ TEST_CASE("names of checkpoints have eight digits or more and are read back") {
   CHECK(checkpoint_name(1234567890) == "step-1234567890.safetensors");
   for (index_t const s : {index_t(0), index_t(7), index_t(99999999), index_t(100000000)})
     CHECK(step_in_name(checkpoint_name(s)) == s);
-  for (char const* const n : {"step-123.safetensors", "step-00000123.pt", "step-0000012x.safetensors", "last.safetensors",
-                              "step--0000123.safetensors", "step-000000123.safetensors", ".step-00000001.safetensors.9.0.insula-tmp"})
+  for (char const* const n : {"step-123.safetensors", "step-00000123.pt", "step-0000012x.safetensors",
+                              "last.safetensors", "step--0000123.safetensors", "step-000000123.safetensors",
+                              ".step-00000001.safetensors.9.0.insula-tmp"})
     CHECK_FALSE(step_in_name(n));
 }
 
@@ -224,8 +226,8 @@ TEST_CASE("on a full disk the write fails, says what is still good and leaves al
   {
     support::small_disk const full(100'000);
     auto const said = message_of([&] { put(store, 20, 0.1, 1'000'000); });
-    CHECK_THAT(said, Contains("checkpoint of step 20") && Contains("ulimit -f") && Contains(checkpoint_name(10)) &&
-                         Contains("(step 10)"));
+    CHECK_THAT(said, Contains("checkpoint of step 20") && Contains("ulimit -f") &&
+                         Contains(checkpoint_name(10)) && Contains("(step 10)"));
     CHECK(dir.list() == before);
     CHECK(read_file(dir / checkpoint_name(10)) == bytes);
     CHECK(last_step(dir) == 10);

@@ -17,7 +17,8 @@ namespace {
 class screen {
  public:
   screen() : master_(::posix_openpt(O_RDWR | O_NOCTTY)) {
-    check(master_.open() && ::grantpt(master_.get()) == 0 && ::unlockpt(master_.get()) == 0, "screen: no terminal");
+    check(master_.open() && ::grantpt(master_.get()) == 0 && ::unlockpt(master_.get()) == 0,
+          "screen: no terminal");
     slave_ = descriptor(::open(::ptsname(master_.get()), O_RDWR | O_NOCTTY));
     winsize const size{24, 60, 0, 0};
     check(ioctl(slave_.get(), TIOCSWINSZ, &size) == 0, "screen: no size");
@@ -44,7 +45,11 @@ struct sink {
 
 constexpr named_value values[] = {{"train/loss", 0.123456}, {"lr", 1e-4}};
 progress_view at(index_t step) {
-  return {.step = step, .steps = 200, .values = values, .samples_per_second = 12.5, .data_share = 0.031,
+  return {.step = step,
+          .steps = 200,
+          .values = values,
+          .samples_per_second = 12.5,
+          .data_share = 0.031,
           .seconds_left = 3725};
 }
 
@@ -120,7 +125,8 @@ TEST_CASE("on a terminal a bar fits its width, and log lines push it aside") {
   REQUIRE(c.terminal());
   c.progress(at(100));
   auto shown = t.shown();
-  CHECK_THAT(shown, StartsWith("\r[\x1b[32m=====     \x1b[0m] 50% 100/200  loss 0.1235") && EndsWith("\x1b[K"));
+  CHECK_THAT(shown,
+             StartsWith("\r[\x1b[32m=====     \x1b[0m] 50% 100/200  loss 0.1235") && EndsWith("\x1b[K"));
   std::size_t visible = 0;
   for (std::size_t i = 0; i < shown.size(); ++i) {
     if (shown[i] == '\x1b')

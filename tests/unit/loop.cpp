@@ -113,7 +113,8 @@ TEST_CASE("a resumed run equals an uninterrupted one bit by bit") {
     }
     REQUIRE(run_training(third, options(out, h, 23)) == 0);
     CHECK(third.weights() == whole.weights());
-    CHECK(read_file(out + "/checkpoints/last.safetensors") == read_file(dir / "whole/checkpoints/last.safetensors"));
+    CHECK(read_file(out + "/checkpoints/last.safetensors") ==
+          read_file(dir / "whole/checkpoints/last.safetensors"));
   }
 }
 
@@ -243,7 +244,8 @@ TEST_CASE("skipped steps are borne as often as allowed, never silently") {
   toy_system lenient;
   lenient.bad_step = 9, lenient.skips = true;
   CHECK(run_training(lenient, o) == 0);
-  CHECK_THAT(h.said(), Contains("warning step 10: train/loss is nan") && Contains("step skipped, 1 in a row"));
+  CHECK_THAT(h.said(),
+             Contains("warning step 10: train/loss is nan") && Contains("step skipped, 1 in a row"));
 }
 
 TEST_CASE("an exception of a step ends the run with the message and the checkpoint that is good") {
@@ -280,7 +282,8 @@ TEST_CASE("a full disk ends the run, and the checkpoint before is intact") {
   CHECK(again.weights() == whole.weights());
 }
 
-TEST_CASE("on request a run goes on when a checkpoint cannot be written, and ends with 1 if the last cannot") {
+TEST_CASE(
+    "on request a run goes on when a checkpoint cannot be written, and ends with 1 if the last cannot") {
   support::folder const dir;
   hearing const h;
   auto o = options(dir / "run", h);
@@ -293,7 +296,8 @@ TEST_CASE("on request a run goes on when a checkpoint cannot be written, and end
   }
   CHECK(s.step_count() == 20);
   CHECK(last_step(dir / "run") == 8);
-  CHECK_THAT(h.said(), Contains("warning checkpoint of step 12") && Contains("warning checkpoint of step 20"));
+  CHECK_THAT(h.said(),
+             Contains("warning checkpoint of step 12") && Contains("warning checkpoint of step 20"));
 }
 
 TEST_CASE("evaluations are rows, and an improvement is saved at once and stays") {
@@ -303,7 +307,9 @@ TEST_CASE("evaluations are rows, and an improvement is saved at once and stays")
   o.loop.evaluate_every = 2, o.loop.score = "val/loss";
   o.checkpoints.keep = 1;
   toy_system s;
-  s.evaluation = [](index_t t) { return t == 14 ? std::nan("") : std::abs(double(t) - 12); };  // best after step 12
+  s.evaluation = [](index_t t) {
+    return t == 14 ? std::nan("") : std::abs(double(t) - 12);
+  };  // best after step 12
   CHECK(run_training(s, o) == 0);
   CHECK(checkpoint_steps(dir / "run/checkpoints") == std::vector<index_t>{12, 40});
   CHECK(std::filesystem::read_symlink(dir / "run/checkpoints/best.safetensors") == checkpoint_name(12));

@@ -124,9 +124,9 @@ TEST_CASE("letters mark the sides where there is room") {
       for (index_t x = 0; x < 5; ++x) s += p.at(x0 + x, y0 + y) ? '#' : '.';
     return s;
   };
-  CHECK(ink(2 + 2, 2) == "#....#....#....#....#....#....#####");                     // L; planes are centred in 44
-  CHECK(ink(2 + 40 - 7, 2) == "####.#...##...#####.#.#..#..#.#...#");                // R
-  CHECK(ink(2, 44 + gap + 36 + gap + 2) == "####.#...##...#####.#....#....#....");    // P
+  CHECK(ink(2 + 2, 2) == "#....#....#....#....#....#....#####");       // L; planes are centred in 44
+  CHECK(ink(2 + 40 - 7, 2) == "####.#...##...#####.#.#..#..#.#...#");  // R
+  CHECK(ink(2, 44 + gap + 36 + gap + 2) == "####.#...##...#####.#....#....#....");       // P
   CHECK(ink(44 - 7, 44 + gap + 36 + gap + 2) == ".###.#...##...#######...##...##...#");  // A
   CHECK(encode_png(p.view()).size() > 50);
 }

@@ -23,7 +23,8 @@ std::string fault_of(std::string_view s) {
   while (!s.empty()) {
     auto const less = s.find('<');
     auto const words = s.substr(0, less);
-    if (words.find('>') != words.npos && (open.empty() || open.back() != "style")) return "a lone > in " + std::string(words);
+    if (words.find('>') != words.npos && (open.empty() || open.back() != "style"))
+      return "a lone > in " + std::string(words);
     for (auto i = words.find('&'); i != words.npos; i = words.find('&', i + 1))
       if (words.find(';', i) > i + 6) return "a lone & in " + std::string(words);
     if (less == s.npos) break;
@@ -35,9 +36,11 @@ std::string fault_of(std::string_view s) {
     if (name.empty()) return "an empty tag";
     while (s.starts_with(' ') && !s.starts_with(" />")) {
       auto const equals = s.find_first_of("=> ", 1);
-      if (equals == s.npos || s.substr(equals, 2) != "=\"") return "an attribute without value or quotes in " + name;
+      if (equals == s.npos || s.substr(equals, 2) != "=\"")
+        return "an attribute without value or quotes in " + name;
       auto const quote = s.find('"', equals + 2);
-      if (quote == s.npos || s.substr(equals + 2, quote - equals - 2).find('<') != s.npos) return "a bad value in " + name;
+      if (quote == s.npos || s.substr(equals + 2, quote - equals - 2).find('<') != s.npos)
+        return "a bad value in " + name;
       s.remove_prefix(quote + 1);
     }
     if (s.starts_with(" />")) {
@@ -58,10 +61,12 @@ std::string fault_of(std::string_view s) {
 
 /// The first thing that a browser would have to fetch; "" if there is none.
 std::string reference_in(std::string_view s) {
-  for (std::string_view const bad : {"http:", "https:", "//", "@import", "url(", "<script", "<link", "<iframe", "srcset"})
+  for (std::string_view const bad :
+       {"http:", "https:", "//", "@import", "url(", "<script", "<link", "<iframe", "srcset"})
     for (auto i = s.find(bad); i != s.npos; i = s.find(bad, i + 1))
       if (s.rfind("data:image/png;base64,", i) == s.npos ||
-          s.substr(s.rfind("data:image/png;base64,", i), i - s.rfind("data:image/png;base64,", i)).find('"') != s.npos)
+          s.substr(s.rfind("data:image/png;base64,", i), i - s.rfind("data:image/png;base64,", i))
+                  .find('"') != s.npos)
         return std::string(s.substr(i, 40));
   for (auto i = s.find("src=\""); i != s.npos; i = s.find("src=\"", i + 1))
     if (!s.substr(i + 5).starts_with("data:image/png;base64,")) return std::string(s.substr(i, 40));
@@ -86,7 +91,7 @@ TEST_CASE("text of any kind is escaped") {
   std::string const bad = "\xef\xbf\xbd";
   CHECK(escape_html(std::string_view("\0\x1b", 2)) == bad + bad);
   CHECK(escape_html("\x80") == bad);
-  CHECK(escape_html("\xc0\xaf") == bad + bad);          // overlong
+  CHECK(escape_html("\xc0\xaf") == bad + bad);            // overlong
   CHECK(escape_html("\xed\xa0\x80") == bad + bad + bad);  // a surrogate
   CHECK(escape_html("\xf4\x90\x80\x80") == bad + bad + bad + bad);
   CHECK(escape_html("\xe2\x82") == bad + bad);  // cut off
@@ -96,8 +101,9 @@ TEST_CASE("a report with everything in it is well formed and refers to nothing o
   report r(hostile, hostile);
   std::vector<std::uint8_t> const pixels(6, 9);
   r.section("Overview").paragraph(hostile).verbatim("[a]\nb = \"<c>\"\n");
-  r.section("Curves", 2).curves(hostile, {{hostile, {1, 2, 3}, {0.5, std::nan(""), 0.25}}, {"b", {1, 3}, {2, 1}}},
-                                {.x_label = hostile, .y_label = hostile});
+  r.section("Curves", 2)
+      .curves(hostile, {{hostile, {1, 2, 3}, {0.5, std::nan(""), 0.25}}, {"b", {1, 3}, {2, 1}}},
+              {.x_label = hostile, .y_label = hostile});
   r.section("Tables").table({"name", "value"}, {{hostile, "1.5"}, {"b", "n/a"}}, hostile);
   r.section("Pictures").image({3, 2, 1, pixels}, hostile, hostile);
   auto const html = r.html();
@@ -110,8 +116,9 @@ TEST_CASE("a report with everything in it is well formed and refers to nothing o
     CHECK(count(html, text("href=\"#s", i, "\"")) == 1);
     CHECK(count(html, text(" id=\"s", i, "\"")) == 1);
   }
-  CHECK_THAT(html, Contains("prefers-color-scheme: dark") && Contains("@media print") && Contains("<nav aria-label") &&
-                       Contains("default-src 'none'") && Contains("src=\"data:image/png;base64,iVBOR") &&
+  CHECK_THAT(html, Contains("prefers-color-scheme: dark") && Contains("@media print") &&
+                       Contains("<nav aria-label") && Contains("default-src 'none'") &&
+                       Contains("src=\"data:image/png;base64,iVBOR") &&
                        Contains("<td class=\"number\">1.5</td>") && Contains("role=\"img\" aria-label="));
 }
 
@@ -123,7 +130,8 @@ TEST_CASE("the check of well-formedness finds faults") {
     auto s = good;
     return s.insert(s.find("</main>"), more);
   };
-  for (char const* const bad : {"<p>", "</p>", "a < b", "a > b", "AT&T and more", "<p class=x></p>", "<b><i></b></i>", "<br>"})
+  for (char const* const bad :
+       {"<p>", "</p>", "a < b", "a > b", "AT&T and more", "<p class=x></p>", "<b><i></b></i>", "<br>"})
     CHECK(fault_of(with(bad)) != "");
   CHECK(reference_in(with("<img src=\"a.png\" alt=\"a\" />")) != "");
   CHECK(reference_in(with("<a href=\"b.html\">b</a>")) != "");
@@ -171,7 +179,8 @@ TEST_CASE("curves of one point, of equal values, of nothing and on a logarithmic
   CHECK_THAT(curves_svg("t", {{"a", {7}, {3}}}, {}), Contains("<circle"));
   CHECK_THAT(curves_svg("t", {{"a", {1, 2}, {3, 3}}}, {}), Contains("class=\"curve\""));
   CHECK_THAT(curves_svg("t", {}, {}), Contains("No finite values"));
-  CHECK_THAT(curves_svg("t", {{"a", {1, 2}, {std::nan(""), std::nan("")}}}, {}), Contains("No finite values"));
+  CHECK_THAT(curves_svg("t", {{"a", {1, 2}, {std::nan(""), std::nan("")}}}, {}),
+             Contains("No finite values"));
   auto const log = curves_svg("t", {{"a", {1, 2, 3, 4}, {1e-6, 1e3, -1, 10}}}, {.log_y = true});
   CHECK_THAT(log, Contains("1e-06") || Contains("1e-6"));
   CHECK(count(log, "<circle") == 1);
@@ -183,6 +192,12 @@ TEST_CASE("curves of one point, of equal values, of nothing and on a logarithmic
 TEST_CASE("axes have round numbers") {
   CHECK(detail::round_ticks(0, 1) == std::vector<double>{0, 0.2, 0.4, 0.2 * 3, 0.8, 1});
   CHECK(detail::round_ticks(-3, 7) == std::vector<double>{-2, 0, 2, 4, 6});
+  CHECK_THAT(
+      curves_svg("t", {{"a", {1, 2}, {0.5, 5000}}}, {.log_y = true}),
+      Contains(">1<") && Contains(">10<") && Contains(">100<") && Contains(">1000<") && !Contains(">3.162<"));
+  CHECK(detail::spans_decades({"a", {1, 2, 3}, {1e-5, std::nan(""), 1}}));
+  CHECK_FALSE(detail::spans_decades({"a", {1, 2, 3}, {1e-5, 0, 1}}));
+  CHECK_FALSE(detail::spans_decades({"a", {1, 2}, {0.01, 1}}));
   CHECK(detail::round_ticks(5, 5) == std::vector<double>{5});
   CHECK(detail::short_number(0.000123456) == "0.0001235");
   CHECK(detail::short_number(-0.0) == "0");
@@ -190,7 +205,8 @@ TEST_CASE("axes have round numbers") {
 
 TEST_CASE("the report of a run has its curves, pictures, checkpoints, configuration and environment") {
   support::folder const dir;
-  write_file(dir / "metrics.csv", "step,train/loss,time/x,train/lr,val/loss\n10,0.5,1,0.1,\n20,nan,2,0.1,0.7\n30,0.25,3,0.1,\n");
+  write_file(dir / "metrics.csv",
+             "step,train/loss,time/x,train/lr,val/loss\n10,0.5,1,0.1,\n20,nan,2,0.1,0.7\n30,0.25,3,0.1,\n");
   write_file(dir / "config.resolved.toml", "a = \"<b>\"\n");
   write_file(dir / "env.json", "{\"library\": 1}\n");
   std::filesystem::create_directories(dir / "images");
@@ -206,12 +222,13 @@ TEST_CASE("the report of a run has its curves, pictures, checkpoints, configurat
   auto const html = read_file(dir / "report.html");
   CHECK(fault_of(html) == "");
   CHECK(reference_in(html) == "");
-  CHECK_THAT(html, Contains("<h1>Pretraining</h1>") && Contains("a = &quot;&lt;b&gt;&quot;") && Contains("library") &&
-                       Contains("step-00000030") && Contains("unreadable") && Contains(">0.7<") &&
-                       Contains("the left of the picture is the left of the subject"));
+  CHECK_THAT(html, Contains("<h1>Pretraining</h1>") && Contains("a = &quot;&lt;b&gt;&quot;") &&
+                       Contains("library") && Contains("step-00000030") && Contains("unreadable") &&
+                       Contains(">0.7<") && Contains("the left of the picture is the left of the subject"));
   CHECK(count(html, "<img ") == 4);  // the first and the last three
   CHECK(count(html, " alt=\"") == 4);
-  CHECK_THAT(html, Contains("val-montage after step 1") && Contains("after step 6") && !Contains("after step 2"));
+  CHECK_THAT(html,
+             Contains("val-montage after step 1") && Contains("after step 6") && !Contains("after step 2"));
   CHECK(count(html, ">train</h3>") == 1);  // one section for a group, wherever its columns stand
   CHECK(count(html, "<figure>\n<svg") == 4);
 }

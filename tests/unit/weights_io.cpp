@@ -7,8 +7,8 @@
 #include "support/folder.hpp"
 
 using namespace insula;
-using insula::testing::random_vector;
 using Catch::Matchers::Contains;
+using insula::testing::random_vector;
 using support::message_of;
 
 namespace {
@@ -56,8 +56,9 @@ TEST_CASE("a double range comes back bit by bit") { round_trip<double>(); }
 
 TEST_CASE("tensors above one chunk of the writer are laid out as a whole") {
   support::folder const dir;
-  std::vector<tensor_place> const big{{"w", make_dims(701, 1009), layout::linear, start::zeros, 1009, 0, false},
-                                      {"c", make_dims(37, 41, 3, 5, 7), layout::conv, start::zeros, 1, 707312, false}};
+  std::vector<tensor_place> const big{
+      {"w", make_dims(701, 1009), layout::linear, start::zeros, 1009, 0, false},
+      {"c", make_dims(37, 41, 3, 5, 7), layout::conv, start::zeros, 1, 707312, false}};
   auto const values = random_vector<float>(707312 + 37 * 41 * 105, 6);
   safetensors_writer w;
   add_tensors(w, big, values.data());
@@ -118,7 +119,8 @@ TEST_CASE("double files load into float only with rounding allowed") {
   w.write(dir / "w.safetensors");
   safetensors_file const file(dir / "w.safetensors");
   std::vector<float> after(total);
-  CHECK_THAT(message_of([&] { load_tensors(file, places(), after.data()); }), Contains("without changing it"));
+  CHECK_THAT(message_of([&] { load_tensors(file, places(), after.data()); }),
+             Contains("without changing it"));
   load_tensors(file, places(), after.data(), "", any_known_prefix(), rounding::nearest);
   CHECK(after[3] == float(values[3]));
 }
@@ -150,7 +152,8 @@ TEST_CASE("an optimiser goes on exactly where it was") {
   restore_optimizer(file, loaded, places(), second);
   first.step(cx, g.data(), w1.data(), 0.1), second.step(cx, g.data(), w2.data(), 0.1);
   for (auto const& t : places())
-    for (index_t i = t.offset; i < t.offset + t.size(); ++i) REQUIRE(w1[std::size_t(i)] == w2[std::size_t(i)]);
+    for (index_t i = t.offset; i < t.offset + t.size(); ++i)
+      REQUIRE(w1[std::size_t(i)] == w2[std::size_t(i)]);
 
   adamw<double, plain> other(total, {groups[0]});
   CHECK_THAT(message_of([&] { restore_optimizer(file, loaded, places(), other); }),
@@ -170,14 +173,16 @@ TEST_CASE("other values come back bit by bit, and only into the same type and nu
   std::vector<std::int64_t> few(2);
   std::vector<double> real(3);
   CHECK_THAT(message_of([&] { restore_values<std::int64_t>(file, "ids", few); }), Contains("wanted are 2"));
-  CHECK_THAT(message_of([&] { restore_values<double>(file, "ids", real); }), Contains("I64") && Contains("F64"));
+  CHECK_THAT(message_of([&] { restore_values<double>(file, "ids", real); }),
+             Contains("I64") && Contains("F64"));
 }
 
 TEST_CASE("the state keeps numbers exactly and names what is missing or wrong") {
   state_map const state{{"steps", "12"}, {"sum", text(0.1 + 0.2)}, {"name", "\"ü\"\n"}};
   CHECK(state_integer(state, "steps") == 12);
   CHECK(state_number(state, "sum") == 0.1 + 0.2);
-  CHECK_THAT(message_of([&] { state_integer(state, "step"); }), Contains("'step'") && Contains("nearest is 'steps'"));
+  CHECK_THAT(message_of([&] { state_integer(state, "step"); }),
+             Contains("'step'") && Contains("nearest is 'steps'"));
   CHECK_THAT(message_of([&] { state_integer(state, "sum"); }), Contains("not an integer"));
   CHECK_THAT(message_of([&] { state_number(state, "name"); }), Contains("not a finite number"));
   CHECK_THAT(message_of([] { pack_state({{"a", "\xff"}}); }), Contains("UTF-8"));
@@ -193,6 +198,7 @@ TEST_CASE("the state keeps numbers exactly and names what is missing or wrong") 
   w.write(dir / "number");
   CHECK(unpack_state(safetensors_file(dir / "state")) == state);
   CHECK_THAT(message_of([&] { unpack_state(safetensors_file(dir / "none")); }), Contains("weights only"));
-  CHECK_THAT(message_of([&] { unpack_state(safetensors_file(dir / "list")); }), Contains("not a JSON object"));
+  CHECK_THAT(message_of([&] { unpack_state(safetensors_file(dir / "list")); }),
+             Contains("not a JSON object"));
   CHECK_THAT(message_of([&] { unpack_state(safetensors_file(dir / "number")); }), Contains("'a'"));
 }

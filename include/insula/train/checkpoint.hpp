@@ -8,7 +8,7 @@
 namespace insula {
 
 struct checkpoint_options {
-  int keep = 3;                  ///< newest checkpoints to keep, besides the best; 0 keeps all
+  int keep = 3;                   ///< newest checkpoints to keep, besides the best; 0 keeps all
   bool larger_is_better = false;  ///< of scores
 };
 
@@ -93,8 +93,8 @@ class checkpoint_store {
     lock_ = descriptor(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!lock_.open()) fail_errno("open the folder", folder_, errno);
     if (flock(lock_.get(), LOCK_EX | LOCK_NB) == 0) return true;
-    check(errno != EWOULDBLOCK, "checkpoint_store: another run is writing checkpoints to ", quote(folder_, 4096),
-          "; end it first or give this run a folder of its own");
+    check(errno != EWOULDBLOCK, "checkpoint_store: another run is writing checkpoints to ",
+          quote(folder_, 4096), "; end it first or give this run a folder of its own");
     return false;
   }
   /// Takes a checkpoint that was just written into account.
@@ -140,7 +140,8 @@ class checkpoint_store {
     if (options_.keep == 0) return;
     auto steps = checkpoint_steps(folder_);
     auto const later = std::upper_bound(steps.begin(), steps.end(), now);
-    std::rotate(steps.begin(), later, steps.end());  // oldest first: what this run does not continue, then by step
+    std::rotate(steps.begin(), later,
+                steps.end());  // oldest first: what this run does not continue, then by step
     auto surplus = index_t(steps.size()) - options_.keep;
     for (auto const step : steps) {
       if (surplus-- <= 0) return;

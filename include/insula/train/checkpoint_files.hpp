@@ -29,11 +29,13 @@ inline std::string checkpoint_name(index_t step) {
 /// The step in a name that checkpoint_name() made, else nothing.
 inline std::optional<index_t> step_in_name(std::string_view name) {
   constexpr std::string_view head = "step-", tail = ".safetensors";
-  if (name.size() < head.size() + 8 + tail.size() || !name.starts_with(head) || !name.ends_with(tail)) return {};
+  if (name.size() < head.size() + 8 + tail.size() || !name.starts_with(head) || !name.ends_with(tail))
+    return {};
   auto const digits = name.substr(head.size(), name.size() - head.size() - tail.size());
   index_t step = 0;
   auto const r = std::from_chars(digits.data(), digits.data() + digits.size(), step);
-  if (r.ec != std::errc{} || r.ptr != digits.data() + digits.size() || checkpoint_name(step) != name) return {};
+  if (r.ec != std::errc{} || r.ptr != digits.data() + digits.size() || checkpoint_name(step) != name)
+    return {};
   return step;
 }
 

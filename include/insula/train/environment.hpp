@@ -80,12 +80,14 @@ inline nlohmann::ordered_json processor_facts() {
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof(set), &set) == 0) j["usable_cores"] = CPU_COUNT(&set);
-  auto const quota = system_text("/sys/fs/cgroup/cpu.max");  // "200000 100000": microseconds per period; "max ..."
+  auto const quota =
+      system_text("/sys/fs/cgroup/cpu.max");  // "200000 100000": microseconds per period; "max ..."
   if (!quota.empty() && !quota.starts_with("max")) j["cgroup_quota"] = quota.substr(0, quota.find('\n'));
   auto const flags = " " + system_entry(info, "flags", ':') + " " + system_entry(info, "Features", ':') + " ";
   auto& features = j["features"] = nlohmann::ordered_json::array();
-  for (char const* const f : {"sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl",
-                              "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "sve"})
+  for (char const* const f :
+       {"sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni",
+        "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "sve"})
     if (flags.find(text(" ", std::string_view(f), " ")) != flags.npos) features.push_back(f);
   return j;
 }
@@ -112,15 +114,18 @@ inline nlohmann::ordered_json environment_facts(environment_options const& optio
   }
   auto const os = detail::system_entry(detail::system_text("/etc/os-release"), "PRETTY_NAME", '=');
   if (!os.empty()) j["system"]["name"] = os;
-  for (char const* const v : {"OMP_NUM_THREADS", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_CPUS_PER_TASK"})
+  for (char const* const v :
+       {"OMP_NUM_THREADS", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_CPUS_PER_TASK"})
     if (auto const* const value = std::getenv(v)) j["variables"][v] = value;
   return j;
 }
 
 /// Writes env.json into a run's folder, atomically. Throws error.
-inline void write_environment(std::string const& folder, environment_options const& options = environment_options{}) {
-  write_file(folder + "/env.json",
-             environment_facts(options).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n');
+inline void write_environment(std::string const& folder,
+                              environment_options const& options = environment_options{}) {
+  write_file(folder + "/env.json", environment_facts(options).dump(
+                                       2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+                                       '\n');
 }
 
 }  // namespace insula

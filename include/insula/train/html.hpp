@@ -35,7 +35,8 @@ inline std::string escape_html(std::string_view s) {
   while (!s.empty()) {
     auto const length = detail::utf8_length(s);
     char const c = s.front();
-    bool const control = length == 1 && ((static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f);
+    bool const control =
+        length == 1 && ((static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f);
     if (length == 0 || control)
       out += "\xef\xbf\xbd";
     else if (c == '&')

@@ -21,7 +21,8 @@ struct run_log_options {
 class run_log {
  public:
   explicit run_log(std::string folder, run_log_options const& options = run_log_options{})
-      : folder_(std::move(folder)), console_(options.console),
+      : folder_(std::move(folder)),
+        console_(options.console),
         metrics_(folder_ + "/metrics", std::max<index_t>(options.resumes_at, -1)) {
     if (options.events)
       events_.emplace(folder_, event_options{.resumes_at = std::max<index_t>(options.resumes_at, -1) + 1});

@@ -20,8 +20,8 @@ namespace insula {
 ///   void snapshot(t, run_log&)               pictures of the state, likewise
 ///   std::string first_not_finite()           the first bad tensor, asked for when a metric is not finite; "" if none
 template <class System>
-concept trainable = requires(System& s, index_t t, safetensors_writer& w, state_map& out, safetensors_file const& file,
-                             state_map const& in) {
+concept trainable = requires(System& s, index_t t, safetensors_writer& w, state_map& out,
+                             safetensors_file const& file, state_map const& in) {
   { s.train_step(t) } -> std::same_as<step_result>;
   s.save(w, out);
   s.load(file, in);
@@ -29,15 +29,16 @@ concept trainable = requires(System& s, index_t t, safetensors_writer& w, state_
 };
 
 struct loop_options {
-  index_t steps = 0;              ///< optimiser steps of the whole run, resumed ones included
+  index_t steps = 0;                ///< optimiser steps of the whole run, resumed ones included
   index_t checkpoint_every = 1000;  ///< steps; the end and every stop are saved anyway; 0: only these
-  index_t log_every = 10;         ///< steps between rows of metrics.csv
-  index_t evaluate_every = 0;     ///< steps between evaluations, the last step included; 0: never
-  index_t snapshot_every = 0;     ///< steps between snapshots, the last step included; 0: never
-  std::string score{};            ///< metric of evaluate() that ranks checkpoints; an improvement is saved at once
-  bool log_times = true;          ///< rows also tell samples/s, data wait and memory; without, equal runs give equal files
-  bool stop_if_unsaved = true;    ///< a checkpoint that cannot be written ends the run; false: warn and go on
-  int most_skipped = 0;           ///< skipped steps in a row that are borne with a warning; one more ends the run
+  index_t log_every = 10;           ///< steps between rows of metrics.csv
+  index_t evaluate_every = 0;       ///< steps between evaluations, the last step included; 0: never
+  index_t snapshot_every = 0;       ///< steps between snapshots, the last step included; 0: never
+  std::string score{};  ///< metric of evaluate() that ranks checkpoints; an improvement is saved at once
+  bool log_times =
+      true;  ///< rows also tell samples/s, data wait and memory; without, equal runs give equal files
+  bool stop_if_unsaved = true;  ///< a checkpoint that cannot be written ends the run; false: warn and go on
+  int most_skipped = 0;  ///< skipped steps in a row that are borne with a warning; one more ends the run
 };
 
 /// Loads the last checkpoint of the store, if there is one. Gives its step, or -1 for none. Throws error.
@@ -48,18 +49,25 @@ index_t resume(System& system, checkpoint_store const& store) {
   safetensors_file const file(last->path);
   system.load(file, unpack_state(file));
   check(index_t(system.step_count()) == last->step, last->path, ": it was saved after ", last->step,
-        " steps, but the system counts ", index_t(system.step_count()), " after loading it; load() must restore the count");
+        " steps, but the system counts ", index_t(system.step_count()),
+        " after loading it; load() must restore the count");
   return last->step;
 }
 
 namespace detail {
 
 template <class S>
-concept evaluable = requires(S& s, index_t t) { { s.evaluate(t) } -> std::same_as<step_result>; };
+concept evaluable = requires(S& s, index_t t) {
+  { s.evaluate(t) } -> std::same_as<step_result>;
+};
 template <class S>
-concept depictable = requires(S& s, index_t t, run_log& log) { s.snapshot(t, log); };
+concept depictable = requires(S& s, index_t t, run_log& log) {
+  s.snapshot(t, log);
+};
 template <class S>
-concept diagnosable = requires(S& s) { { s.first_not_finite() } -> std::convertible_to<std::string>; };
+concept diagnosable = requires(S& s) {
+  { s.first_not_finite() } -> std::convertible_to<std::string>;
+};
 
 template <trainable System>
 class training_loop {
@@ -88,15 +96,16 @@ class training_loop {
   bool due(index_t every) const { return every > 0 && (done() % every == 0 || done() == options_.steps); }
 
   void start() {
-    check(options_.steps >= 0 && options_.checkpoint_every >= 0 && options_.log_every >= 1, "run_loop: steps is ",
-          options_.steps, ", checkpoint_every ", options_.checkpoint_every, ", log_every ", options_.log_every,
+    check(options_.steps >= 0 && options_.checkpoint_every >= 0 && options_.log_every >= 1,
+          "run_loop: steps is ", options_.steps, ", checkpoint_every ", options_.checkpoint_every,
+          ", log_every ", options_.log_every,
           "; steps and checkpoint_every must be at least 0, log_every at least 1");
-    check(evaluable<System> || options_.evaluate_every == 0, "run_loop: evaluate_every is ", options_.evaluate_every,
-          ", but the system has no evaluate()");
+    check(evaluable<System> || options_.evaluate_every == 0, "run_loop: evaluate_every is ",
+          options_.evaluate_every, ", but the system has no evaluate()");
     check(options_.score.empty() || options_.evaluate_every > 0, "run_loop: checkpoints are to be ranked by ",
           quote(options_.score), ", but evaluate_every is 0");
-    check(depictable<System> || options_.snapshot_every == 0, "run_loop: snapshot_every is ", options_.snapshot_every,
-          ", but the system has no snapshot()");
+    check(depictable<System> || options_.snapshot_every == 0, "run_loop: snapshot_every is ",
+          options_.snapshot_every, ", but the system has no snapshot()");
     auto const last = store_.find_last();
     check(!last || last->step == 0 || done() > 0, "run_loop: ", quote(store_.folder(), 4096),
           " has a checkpoint of step ", last ? last->step : 0,
@@ -129,8 +138,8 @@ class training_loop {
     save();
     if (saved_ != done()) return 1;
     log_.terminal().end_progress();
-    log_.terminal().info(std::string_view(stop_.name()), ": saved after step ", done(), " of ", options_.steps,
-                         "; start again to go on");
+    log_.terminal().info(std::string_view(stop_.name()), ": saved after step ", done(), " of ",
+                         options_.steps, "; start again to go on");
     return exit_code(stop_.reason());
   }
 
@@ -139,7 +148,8 @@ class training_loop {
     clock_.start();
     step_result const r = system_.train_step(t);
     clock_.stop(r);
-    check(done() == t + 1, "run_loop: train_step(", t, ") left the step count at ", done(), "; it must be ", t + 1);
+    check(done() == t + 1, "run_loop: train_step(", t, ") left the step count at ", done(), "; it must be ",
+          t + 1);
     if (r.skipped || r.first_not_finite())
       judge(r);
     else
@@ -158,15 +168,18 @@ class training_loop {
   void judge(step_result const& r) {
     auto const* const bad = r.first_not_finite();
     auto what = text("step ", done(), ": ");
-    what += bad ? text(std::string_view(bad->name), " is ", bad->value) : std::string("the system skipped it");
+    what +=
+        bad ? text(std::string_view(bad->name), " is ", bad->value) : std::string("the system skipped it");
     if constexpr (diagnosable<System>)
       if (std::string const tensor = system_.first_not_finite(); !tensor.empty())
         what += "; the first bad tensor is " + tensor;
     if (!r.skipped)
-      fail(what, "; the run ends and nothing of this step is saved: lower the learning rate or check the input");
+      fail(what,
+           "; the run ends and nothing of this step is saved: lower the learning rate or check the input");
     if (++skipped_ > options_.most_skipped)
       fail(what, "; ", skipped_, " steps in a row were skipped, allowed are ", options_.most_skipped);
-    log_.terminal().warning(what, "; step skipped, ", skipped_, " in a row, allowed are ", options_.most_skipped);
+    log_.terminal().warning(what, "; step skipped, ", skipped_, " in a row, allowed are ",
+                            options_.most_skipped);
   }
 
   void record(step_result const& r) {
@@ -187,7 +200,8 @@ class training_loop {
       step_result const r = system_.evaluate(done());
       for (auto const& v : r.values()) row_.push_back({v.name, v.value});
       if (auto const* const bad = r.first_not_finite())
-        log_.terminal().warning("step ", done(), ": evaluation: ", std::string_view(bad->name), " is ", bad->value);
+        log_.terminal().warning("step ", done(), ": evaluation: ", std::string_view(bad->name), " is ",
+                                bad->value);
       if (options_.score.empty()) return false;
       auto const* const score = r.find(options_.score);
       check(score != nullptr, "run_loop: checkpoints are to be ranked by ", quote(options_.score),

@@ -40,7 +40,8 @@ inline grey_window window_of(std::span<float const> values, double low = 0.005, 
   check(low >= 0 && low <= high && high <= 1, "window_of: the quantiles are ", low, " and ", high,
         "; they must be 0 <= low <= high <= 1");
   std::vector<float> finite;
-  std::copy_if(values.begin(), values.end(), std::back_inserter(finite), [](float v) { return std::isfinite(v); });
+  std::copy_if(values.begin(), values.end(), std::back_inserter(finite),
+               [](float v) { return std::isfinite(v); });
   if (finite.empty()) return {0, 0};
   auto const quantile = [&](double q) {
     auto const at = finite.begin() + std::ptrdiff_t(std::lround(q * double(finite.size() - 1)));
@@ -59,7 +60,7 @@ struct montage_column {
 };
 
 struct montage_options {
-  index_t scale = 1;   ///< pixels per voxel
+  index_t scale = 1;    ///< pixels per voxel
   bool letters = true;  ///< mark left and right (L R), posterior and anterior (P A); needs axes R, A, S
 };
 
@@ -76,11 +77,16 @@ inline constexpr plane planes[3] = {{2, 0, 1, 'L', 'R'}, {1, 0, 2, 'L', 'R'}, {0
 /// Rows of a letter, 5 x 7 pixels, the highest of five bits on the left.
 constexpr std::array<std::uint8_t, 7> glyph(char letter) {
   switch (letter) {
-    case 'L': return {16, 16, 16, 16, 16, 16, 31};
-    case 'R': return {30, 17, 17, 30, 20, 18, 17};
-    case 'P': return {30, 17, 17, 30, 16, 16, 16};
-    case 'A': return {14, 17, 17, 31, 17, 17, 17};
-    default: return {};
+    case 'L':
+      return {16, 16, 16, 16, 16, 16, 31};
+    case 'R':
+      return {30, 17, 17, 30, 20, 18, 17};
+    case 'P':
+      return {30, 17, 17, 30, 16, 16, 16};
+    case 'A':
+      return {14, 17, 17, 31, 17, 17, 17};
+    default:
+      return {};
   }
 }
 inline void draw_letter(picture& p, char letter, index_t x, index_t y) {
@@ -93,8 +99,8 @@ inline void draw_letter(picture& p, char letter, index_t x, index_t y) {
     }
 }
 
-inline void draw_plane(picture& p, montage_column const& c, extent size, plane const& q, index_t x0, index_t y0,
-                       index_t scale) {
+inline void draw_plane(picture& p, montage_column const& c, extent size, plane const& q, index_t x0,
+                       index_t y0, index_t scale) {
   index_t const w = size[q.across] * scale, h = size[q.up] * scale;
   for (index_t y = 0; y < h; ++y)
     for (index_t x = 0; x < w; ++x) {
@@ -117,8 +123,8 @@ inline void draw_plane(picture& p, montage_column const& c, extent size, plane c
 /// back) of the subject: neurological convention, for volumes with axes R, A, S. Throws error if the extent is empty.
 inline picture montage(extent size, std::span<montage_column const> columns,
                        montage_options const& options = montage_options{}) {
-  check(size.d > 0 && size.h > 0 && size.w > 0 && !columns.empty() && options.scale >= 1, "montage: ",
-        index_t(columns.size()), " columns of ", size, " voxels at scale ", options.scale,
+  check(size.d > 0 && size.h > 0 && size.w > 0 && !columns.empty() && options.scale >= 1,
+        "montage: ", index_t(columns.size()), " columns of ", size, " voxels at scale ", options.scale,
         "; it needs at least one column, voxel and pixel per voxel");
   constexpr index_t gap = 2;  // pixels
   index_t cell = 0, height = 0;
@@ -132,7 +138,8 @@ inline picture montage(extent size, std::span<montage_column const> columns,
     check(columns[std::size_t(i)].voxels != nullptr, "montage: column ", i, " has no voxels");
     index_t y = 0;
     for (auto const& q : detail::planes) {
-      index_t const w = size[q.across] * options.scale, h = size[q.up] * options.scale, x = i * (cell + gap) + (cell - w) / 2;
+      index_t const w = size[q.across] * options.scale, h = size[q.up] * options.scale,
+                    x = i * (cell + gap) + (cell - w) / 2;
       detail::draw_plane(p, columns[std::size_t(i)], size, q, x, y, options.scale);
       if (options.letters && w >= 32 && h >= 16) {
         detail::draw_letter(p, q.left, x + 2, y + 2);
@@ -148,7 +155,8 @@ inline picture montage(extent size, std::span<montage_column const> columns,
 /// and the second column is left out. Input and reconstruction share the input's window (quantiles 0.005 and 0.995); the
 /// error is shown from 0 to the width of that window, so that montages can be compared.
 inline picture reconstruction_montage(extent size, float const* input, std::uint8_t const* mask,
-                                      float const* reconstruction, montage_options const& options = montage_options{}) {
+                                      float const* reconstruction,
+                                      montage_options const& options = montage_options{}) {
   auto const n = std::size_t(size.size());
   auto const window = window_of({input, n});
   std::vector<float> error(n);

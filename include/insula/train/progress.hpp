@@ -23,7 +23,7 @@ struct progress_view {
   index_t step = 0, steps = 0;
   std::span<named_value const> values{};
   double samples_per_second = 0;
-  double data_share = 0;    ///< of the time, spent waiting for data; 0 to 1
+  double data_share = 0;  ///< of the time, spent waiting for data; 0 to 1
   double seconds_left = 0;
 };
 
@@ -60,7 +60,9 @@ class line_buffer {
   line_buffer& operator<<(index_t v) { return print("%lld", static_cast<long long>(v)); }
   /// Four significant digits.
   line_buffer& operator<<(double v) { return print("%.4g", v); }
-  line_buffer& percent(double share) { return std::isfinite(share) ? print("%.0f%%", 100 * share) : *this << "-"; }
+  line_buffer& percent(double share) {
+    return std::isfinite(share) ? print("%.0f%%", 100 * share) : *this << "-";
+  }
   /// h:mm:ss
   line_buffer& duration(double seconds) {
     if (!(seconds >= 0 && seconds < 1e9)) return *this << "-";
@@ -162,7 +164,8 @@ class console {
   }
   void bar(progress_view const& p) {
     winsize size{};
-    index_t const columns = ioctl(options_.file, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+    index_t const columns =
+        ioctl(options_.file, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
     index_t const cells = columns >= 100 ? 20 : 10;
     double const share = p.steps > 0 ? std::clamp(double(p.step) / double(p.steps), 0.0, 1.0) : 1;
     auto const done = index_t(share * double(cells));

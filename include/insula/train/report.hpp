@@ -24,10 +24,11 @@ class report {
 
   /// A heading with an entry in the contents; level 1 or, inside of one, 2.
   report& section(std::string_view heading, int level = 1) {
-    check(level == 1 || level == 2, "report: the section ", quote(heading), " has level ", level, "; levels are 1 and 2");
+    check(level == 1 || level == 2, "report: the section ", quote(heading), " has level ", level,
+          "; levels are 1 and 2");
     auto const id = text("s", ++sections_);
-    contents_ += text("<li", level == 2 ? " class=\"sub\"" : "", "><a href=\"#", id, "\">", escape_html(heading),
-                      "</a></li>\n");
+    contents_ += text("<li", level == 2 ? " class=\"sub\"" : "", "><a href=\"#", id, "\">",
+                      escape_html(heading), "</a></li>\n");
     body_ += text("<h", level + 1, " id=\"", id, "\">", escape_html(heading), "</h", level + 1, ">\n");
     return *this;
   }
@@ -49,7 +50,8 @@ class report {
     body_ += "<thead><tr>";
     for (std::size_t c = 0; c < head.size(); ++c) {
       bool const numbers = !rows.empty() && c < rows.front().size() && number_in(rows.front()[c]);
-      body_ += text("<th scope=\"col\"", numbers ? " class=\"number\"" : "", ">", escape_html(head[c]), "</th>");
+      body_ +=
+          text("<th scope=\"col\"", numbers ? " class=\"number\"" : "", ">", escape_html(head[c]), "</th>");
     }
     body_ += "</tr></thead>\n<tbody>\n";
     for (auto const& row : rows) {
@@ -77,7 +79,8 @@ class report {
   /// The same from the bytes of a PNG file.
   report& png(std::span<std::byte const> bytes, std::string_view alt, std::string_view caption = "") {
     check(!alt.empty(), "report: an image has no alternative text; say in words what it shows");
-    body_ += text("<figure><img src=\"", data_uri("image/png", bytes), "\" alt=\"", escape_html(alt), "\" />");
+    body_ +=
+        text("<figure><img src=\"", data_uri("image/png", bytes), "\" alt=\"", escape_html(alt), "\" />");
     if (!caption.empty()) body_ += "<figcaption>" + escape_html(caption) + "</figcaption>";
     body_ += "</figure>\n";
     return *this;
@@ -89,8 +92,8 @@ class report {
     s += "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
          "style-src 'unsafe-inline'\" />\n";
     s += "<title>" + escape_html(title_) + "</title>\n<style>" + report_style + "</style>\n</head>\n<body>\n";
-    s += "<nav aria-label=\"Contents\">\n<ol>\n" + contents_ + "</ol>\n</nav>\n<main>\n<h1>" + escape_html(title_) +
-         "</h1>\n";
+    s += "<nav aria-label=\"Contents\">\n<ol>\n" + contents_ + "</ol>\n</nav>\n<main>\n<h1>" +
+         escape_html(title_) + "</h1>\n";
     if (!subtitle_.empty()) s += "<p class=\"soft\">" + escape_html(subtitle_) + "</p>\n";
     return s + body_ + "</main>\n</body>\n</html>\n";
   }

@@ -26,12 +26,12 @@ struct curve_options {
 
 namespace detail {
 
-/// At most five or so round numbers that span [low, high]: steps of 1, 2 or 5 times a power of ten.
-inline std::vector<double> round_ticks(double low, double high, int wanted = 5) {
+/// About `wanted` round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten, at least `least` apart.
+inline std::vector<double> round_ticks(double low, double high, int wanted = 5, double least = 0) {
   double const span = high - low;
   if (!(span > 0) || !std::isfinite(span)) return {low};
   double const raw = span / wanted, power = std::pow(10.0, std::floor(std::log10(raw)));
-  double const m = raw / power, step = power * (m <= 1 ? 1 : m <= 2 ? 2 : m <= 5 ? 5 : 10);
+  double const m = raw / power, step = std::max(power * (m < 1.5 ? 1 : m < 3 ? 2 : m < 7 ? 5 : 10), least);
   std::vector<double> ticks;
   for (auto i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * span && ticks.size() < 20; ++i)
     ticks.push_back(i * step);
@@ -41,7 +41,8 @@ inline std::vector<double> round_ticks(double low, double high, int wanted = 5) 
 /// Up to four significant digits, without trailing zeros.
 inline std::string short_number(double v) {
   std::array<char, 32> b;
-  auto const r = std::to_chars(b.data(), b.data() + b.size(), v == 0 ? 0.0 : v, std::chars_format::general, 4);
+  auto const r =
+      std::to_chars(b.data(), b.data() + b.size(), v == 0 ? 0.0 : v, std::chars_format::general, 4);
   return {b.data(), r.ptr};
 }
 /// A coordinate with one decimal.
@@ -58,7 +59,8 @@ struct curve_bin {
 };
 
 /// The curve in at most `most` bins of equal width; points as they are if there are no more than that.
-inline std::vector<curve_bin> bins_of(curve const& c, bool log_y, double first, double last, std::size_t most = 400) {
+inline std::vector<curve_bin> bins_of(curve const& c, bool log_y, double first, double last,
+                                      std::size_t most = 400) {
   std::vector<curve_bin> bins;
   auto const value = [&](std::size_t i) {
     if (!std::isfinite(c.x[i])) return c.x[i] - c.x[i];  // NaN: a gap
@@ -91,8 +93,8 @@ inline std::vector<curve_bin> bins_of(curve const& c, bool log_y, double first, 
 
 /// Map from data to pixels of the frame.
 struct plot_area {
-  double x0, x1, y0, y1;                                           // data
-  double left = 64, top = 12, width = 820, height = 260;           // pixels
+  double x0, x1, y0, y1;                                  // data
+  double left = 64, top = 12, width = 820, height = 260;  // pixels
 
   double x(double v) const { return left + (x1 > x0 ? (v - x0) / (x1 - x0) : 0.5) * width; }
   double y(double v) const { return top + height - (y1 > y0 ? (v - y0) / (y1 - y0) : 0.5) * height; }
@@ -107,33 +109,35 @@ constexpr char const* dashes(std::size_t i) {
 }
 
 inline std::string stroke(std::size_t i) {
-  return text("stroke=\"var(--c", index_t(i % 8), ")\" stroke-dasharray=\"", std::string_view(dashes(i)), "\"");
+  return text("stroke=\"var(--c", index_t(i % 8), ")\" stroke-dasharray=\"", std::string_view(dashes(i)),
+              "\"");
 }
 
 inline std::string axes_svg(plot_area const& a, curve_options const& o) {
   std::string s;
   auto const label = [&](double x, double y, char const* anchor, std::string_view t) {
-    s += text("<text x=\"", pixels(x), "\" y=\"", pixels(y), "\" text-anchor=\"", std::string_view(anchor), "\">",
-              escape_html(t), "</text>\n");
+    s += text("<text x=\"", pixels(x), "\" y=\"", pixels(y), "\" text-anchor=\"", std::string_view(anchor),
+              "\">", escape_html(t), "</text>\n");
   };
   auto const rule = [&](double x1, double y1, double x2, double y2) {
-    s += text("<line class=\"grid\" x1=\"", pixels(x1), "\" y1=\"", pixels(y1), "\" x2=\"", pixels(x2), "\" y2=\"",
-              pixels(y2), "\" />\n");
+    s += text("<line class=\"grid\" x1=\"", pixels(x1), "\" y1=\"", pixels(y1), "\" x2=\"", pixels(x2),
+              "\" y2=\"", pixels(y2), "\" />\n");
   };
   for (double const t : round_ticks(a.x0, a.x1, 8)) {
     rule(a.x(t), a.top, a.x(t), a.top + a.height);
     label(a.x(t), a.top + a.height + 16, "middle", short_number(t));
   }
-  for (double const t : round_ticks(a.y0, a.y1)) {
+  bool const decades = o.log_y && a.y1 - a.y0 >= 1;  // whole powers of ten then
+  for (double const t : round_ticks(a.y0, a.y1, 5, decades ? 1 : 0)) {
     rule(a.left, a.y(t), a.left + a.width, a.y(t));
     label(a.left - 6, a.y(t) + 4, "end", short_number(o.log_y ? std::pow(10.0, t) : t));
   }
-  s += text("<rect class=\"frame\" x=\"", pixels(a.left), "\" y=\"", pixels(a.top), "\" width=\"", pixels(a.width),
-            "\" height=\"", pixels(a.height), "\" />\n");
+  s += text("<rect class=\"frame\" x=\"", pixels(a.left), "\" y=\"", pixels(a.top), "\" width=\"",
+            pixels(a.width), "\" height=\"", pixels(a.height), "\" />\n");
   label(a.left + a.width / 2, a.top + a.height + 34, "middle", o.x_label);
   if (!o.y_label.empty())
-    s += text("<text transform=\"translate(14 ", pixels(a.top + a.height / 2), ") rotate(-90)\" text-anchor=\"middle\">",
-              escape_html(o.y_label), "</text>\n");
+    s += text("<text transform=\"translate(14 ", pixels(a.top + a.height / 2),
+              ") rotate(-90)\" text-anchor=\"middle\">", escape_html(o.y_label), "</text>\n");
   return s;
 }
 
@@ -152,13 +156,15 @@ inline std::string stretch_svg(plot_area const& a, std::span<curve_bin const> bi
                 "\" r=\"2.5\" fill=\"var(--c", index_t(color % 8), ")\" />\n");
   if (band) {
     std::string top;
-    for (auto const& b : bins) top += text(top.empty() ? "M" : "L", pixels(a.x(b.x)), " ", pixels(a.y(b.high)));
+    for (auto const& b : bins)
+      top += text(top.empty() ? "M" : "L", pixels(a.x(b.x)), " ", pixels(a.y(b.high)));
     s += text("<path class=\"band\" fill=\"var(--c", index_t(color % 8), ")\" d=\"", top, back, "Z\" />\n");
   }
   return s += text("<path class=\"curve\" ", stroke(color), " d=\"", line, "\" />\n");
 }
 
-inline std::string curve_svg(plot_area const& a, std::vector<curve_bin> const& bins, bool sparse, std::size_t color) {
+inline std::string curve_svg(plot_area const& a, std::vector<curve_bin> const& bins, bool sparse,
+                             std::size_t color) {
   std::string s;
   std::vector<curve_bin> stretch;
   auto const end = [&] {
@@ -178,8 +184,10 @@ inline std::string curve_svg(plot_area const& a, std::vector<curve_bin> const& b
 inline std::string legend_html(std::vector<curve> const& curves) {
   std::string s = "<ul class=\"legend\">\n";
   for (std::size_t i = 0; i < curves.size(); ++i)
-    s += text("<li><svg viewBox=\"0 0 34 10\" aria-hidden=\"true\"><line x1=\"0\" y1=\"5\" x2=\"34\" y2=\"5\" "
-              "stroke-width=\"2\" ", stroke(i), " /></svg>", escape_html(curves[i].name), "</li>\n");
+    s += text(
+        "<li><svg viewBox=\"0 0 34 10\" aria-hidden=\"true\"><line x1=\"0\" y1=\"5\" x2=\"34\" y2=\"5\" "
+        "stroke-width=\"2\" ",
+        stroke(i), " /></svg>", escape_html(curves[i].name), "</li>\n");
   return s += "</ul>\n";
 }
 
@@ -187,7 +195,8 @@ inline std::string legend_html(std::vector<curve> const& curves) {
 
 /// The curves on common axes, with a description for screen readers, as an <svg> element; a sentence if there is no finite
 /// point.
-inline std::string curves_svg(std::string_view title, std::vector<curve> const& curves, curve_options const& o) {
+inline std::string curves_svg(std::string_view title, std::vector<curve> const& curves,
+                              curve_options const& o) {
   constexpr double none = std::numeric_limits<double>::infinity();
   double x0 = none, x1 = -none, y0 = none, y1 = -none;
   for (auto const& c : curves)
@@ -204,8 +213,9 @@ inline std::string curves_svg(std::string_view title, std::vector<curve> const& 
   detail::plot_area const a{x0, x1, y0 - margin, y1 + margin};
   auto const real = [&](double v) { return detail::short_number(o.log_y ? std::pow(10.0, v) : v); };
   auto s = text("<svg viewBox=\"0 0 900 312\" role=\"img\" aria-label=\"", escape_html(title), ": ",
-                index_t(curves.size()), " curves over ", escape_html(o.x_label), " ", detail::short_number(x0), " to ",
-                detail::short_number(x1), ", values ", real(y0), " to ", real(y1), "\">\n");
+                index_t(curves.size()), curves.size() == 1 ? " curve over " : " curves over ",
+                escape_html(o.x_label), " ", detail::short_number(x0), " to ", detail::short_number(x1),
+                ", values ", real(y0), " to ", real(y1), "\">\n");
   s += detail::axes_svg(a, o);
   for (std::size_t i = 0; i < curves.size(); ++i)
     s += detail::curve_svg(a, bins[i], std::min(curves[i].x.size(), curves[i].y.size()) <= 400, i);

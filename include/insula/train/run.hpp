@@ -9,12 +9,12 @@
 namespace insula {
 
 struct run_options {
-  std::string out{};                 ///< folder of the run, created if missing
-  bool resume = true;                ///< go on from the last checkpoint in it; false: refuse a folder that has one
+  std::string out{};   ///< folder of the run, created if missing
+  bool resume = true;  ///< go on from the last checkpoint in it; false: refuse a folder that has one
   loop_options loop{};
   checkpoint_options checkpoints{};
   environment_options environment{};
-  bool events = true;                ///< TensorBoard event files
+  bool events = true;  ///< TensorBoard event files
   console_options console{};
   std::string title{"Training run"};  ///< of the report
 };
@@ -38,8 +38,7 @@ int run_training(System& system, run_options const& options) {
     write_environment(options.out, options.environment);
     int code = 1;
     {
-      run_log log(options.out,
-                  {.resumes_at = step, .events = options.events, .console = options.console});
+      run_log log(options.out, {.resumes_at = step, .events = options.events, .console = options.console});
       code = run_loop(system, options.loop, log, store);
     }
     try {

@@ -32,7 +32,8 @@ inline signal_state signals;
 
 inline void on_stop_signal(int signal) {
   int const saved = errno;
-  if (signals.owner.load() != int(::getpid())) {  // a forked child inherited the handler, but nobody there reads the flag
+  if (signals.owner.load() !=
+      int(::getpid())) {  // a forked child inherited the handler, but nobody there reads the flag
     std::signal(signal, SIG_DFL);
     (void)std::raise(signal);
     errno = saved;

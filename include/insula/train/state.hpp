@@ -22,8 +22,8 @@ inline std::string const& state_text(state_map const& state, std::string const& 
   std::vector<std::string> names;
   for (auto const& entry : state) names.push_back(entry.first);
   fail("checkpoint: the state has no entry ", quote(name),
-       names.empty() ? "; it is empty" : "; the nearest is ", names.empty() ? "" : quote(nearest_word(name, names)),
-       "; was it written by another program?");
+       names.empty() ? "; it is empty" : "; the nearest is ",
+       names.empty() ? "" : quote(nearest_word(name, names)), "; was it written by another program?");
 }
 
 /// An entry that is an integer. Throws error.
@@ -40,7 +40,8 @@ inline index_t state_integer(state_map const& state, std::string const& name) {
 inline double state_number(state_map const& state, std::string const& name) {
   auto const& s = state_text(state, name);
   auto const v = number_in(s);
-  check(v.has_value(), "checkpoint: the state's entry ", quote(name), " is ", quote(s), ", not a finite number");
+  check(v.has_value(), "checkpoint: the state's entry ", quote(name), " is ", quote(s),
+        ", not a finite number");
   return *v;
 }
 
@@ -59,13 +60,15 @@ inline std::string pack_state(state_map const& state) {
 /// The state of a checkpoint. Throws error if the file has none or it is damaged.
 inline state_map unpack_state(safetensors_file const& file) {
   auto const it = file.metadata().find(state_entry);
-  check(it != file.metadata().end(), file.path(), ": no state of a run is in this file; it may hold weights only");
+  check(it != file.metadata().end(), file.path(),
+        ": no state of a run is in this file; it may hold weights only");
   auto const json = nlohmann::json::parse(it->second, nullptr, false);
   check(json.is_object(), file.path(), ": the metadata ", quote(state_entry), " is not a JSON object");
   state_map state;
   for (auto const& [name, value] : json.items()) {
     if (!value.is_string())
-      fail(file.path(), ": the entry ", quote(name), " of the metadata ", quote(state_entry), " is not a text");
+      fail(file.path(), ": the entry ", quote(name), " of the metadata ", quote(state_entry),
+           " is not a text");
     state[name] = value.get<std::string>();
   }
   return state;

@@ -24,7 +24,8 @@ struct step_result {
   int count = 0;
   index_t samples = 0;   ///< scans, or pairs of scans, that the step learnt from
   double data_wait = 0;  ///< seconds in which the step did nothing but wait for data
-  bool skipped = false;  ///< a value was not finite and weights and optimiser were left as they were before the step
+  bool skipped =
+      false;  ///< a value was not finite and weights and optimiser were left as they were before the step
 
   void add(char const* name, double value) {
     check(count < most, "step_result: more than ", most, " metrics; the last is ", name);

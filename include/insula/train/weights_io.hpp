@@ -95,9 +95,9 @@ template <class T>
 requires std::is_arithmetic_v<T>
 void restore_values(safetensors_file const& file, std::string_view name, std::span<T> out) {
   auto const& t = file.at(name);
-  check(t.type == dtype_of<T>() && std::size_t(t.count()) == out.size(), file.path(), ": tensor ", quote(name),
-        " is ", name_of(t.type), " ", shape_text(t.shape), ", wanted are ", out.size(), " elements of ",
-        name_of(dtype_of<T>()), "; was the checkpoint written with other settings?");
+  check(t.type == dtype_of<T>() && std::size_t(t.count()) == out.size(), file.path(), ": tensor ",
+        quote(name), " is ", name_of(t.type), " ", shape_text(t.shape), ", wanted are ", out.size(),
+        " elements of ", name_of(dtype_of<T>()), "; was the checkpoint written with other settings?");
   auto const bytes = file.data(t);
   if (!bytes.empty()) std::memcpy(out.data(), bytes.data(), bytes.size());
 }
@@ -116,8 +116,8 @@ void add_optimizer(safetensors_writer& w, state_map& state, std::vector<tensor_p
 
 /// The reverse of add_optimizer(). Throws error if tensors, shapes or the number of groups differ.
 template <scalar T, class B>
-void restore_optimizer(safetensors_file const& file, state_map const& state, std::vector<tensor_place> const& places,
-                       adamw<T, B>& optimizer) {
+void restore_optimizer(safetensors_file const& file, state_map const& state,
+                       std::vector<tensor_place> const& places, adamw<T, B>& optimizer) {
   std::vector<std::int64_t> steps;
   std::string_view rest = state_text(state, "optimizer.steps");
   while (!rest.empty()) {
@@ -126,7 +126,8 @@ void restore_optimizer(safetensors_file const& file, state_map const& state, std
     rest.remove_prefix(std::min(rest.size(), word.size() + 1));
   }
   check(steps.size() == optimizer.counts().size(), file.path(), ": the optimiser had ", steps.size(),
-        " parameter groups, now it has ", optimizer.counts().size(), "; resume with the settings of the first run");
+        " parameter groups, now it has ", optimizer.counts().size(),
+        "; resume with the settings of the first run");
   restore_tensors<T>(file, places, optimizer.first_moment().data(), "optimizer.first_moment.");
   restore_tensors<T>(file, places, optimizer.second_moment().data(), "optimizer.second_moment.");
   optimizer.counts() = steps;
