@@ -2,7 +2,6 @@
 // Messages: joining values into one string, and the nearest known word for a misspelt one.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <charconv>
 #include <concepts>
@@ -53,7 +52,9 @@ inline std::size_t edit_distance(std::string_view a, std::string_view b) {
     row[0] = i;
     for (std::size_t j = 1; j <= b.size(); ++j) {
       std::size_t const above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
+      std::size_t const shorter = row[j] < row[j - 1] ? row[j] : row[j - 1];
+      std::size_t const changed = diagonal + (a[i - 1] != b[j - 1]);
+      row[j] = shorter < changed ? shorter + 1 : changed;
       diagonal = above;
     }
   }

@@ -2,7 +2,6 @@
 // The CPU contexts: a thread pool with scratch memory for kernels, and the plain reference context.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "insula/device/backend.hpp"
@@ -15,11 +14,11 @@ namespace insula {
 template <>
 struct context<cpu> {
   explicit context(int threads = 1)
-      : pool(threads), private_scratch(std::make_unique<scratch_stack[]>(std::size_t(threads))) {}
+      : pool(threads), private_scratch(std::size_t(threads)) {}
 
   thread_pool pool;
   scratch_stack shared_scratch;  ///< for what all workers of one kernel read (packed weights, ...)
-  std::unique_ptr<scratch_stack[]> private_scratch;  ///< one per worker
+  std::vector<scratch_stack> private_scratch;  ///< one per worker
 
   int threads() const { return pool.size(); }
   std::size_t scratch_bytes() const {

@@ -2,7 +2,6 @@
 // Layers made of layers: seq, list, repeat, residual, skip, branch, tap, recall, named, frozen, recompute.
 #pragma once
 
-#include <algorithm>
 #include <string>
 
 #include "insula/net/layer.hpp"
@@ -13,7 +12,9 @@ namespace insula {
 template <int N>
 struct fixed_string {
   char text[N]{};
-  constexpr fixed_string(char const (&s)[N]) { std::copy_n(s, N, text); }
+  constexpr fixed_string(char const (&s)[N]) {
+    for (int i = 0; i < N; ++i) text[i] = s[i];
+  }
 };
 
 namespace detail {

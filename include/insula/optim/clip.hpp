@@ -20,7 +20,7 @@ double l2_norm(context<B>& cx, T const* g, index_t n) {
 
 /// Factor of clipping to a global norm, PyTorch's rule: min(1, most / (norm + 1e-6)). most <= 0: never clips.
 inline double clip_factor(double norm, double most) {
-  return most > 0 ? std::min(1.0, most / (norm + 1e-6)) : 1.0;
+  return most > 0 && most < norm + 1e-6 ? most / (norm + 1e-6) : 1.0;
 }
 
 /// Name of the first tensor with a NaN or infinite element, and where: "encoder.….weight[17] = nan"; "" if all are finite.

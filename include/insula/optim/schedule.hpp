@@ -2,7 +2,6 @@
 // Schedules: values as functions of the optimiser step.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -49,8 +48,9 @@ struct delayed_cosine {
     if (t < delay) return 0;
     index_t const x = t - delay;
     if (x < warm_up) return base * double(x + 1) / double(warm_up);
-    double const f = double(x - warm_up) / double(std::max<index_t>(total - delay - warm_up, 1));
-    return minimum + (base - minimum) / 2 * (1 + std::cos(std::numbers::pi * std::clamp(f, 0.0, 1.0)));
+    index_t const falling = total - delay - warm_up > 1 ? total - delay - warm_up : 1;
+    double const f = x - warm_up < falling ? double(x - warm_up) / double(falling) : 1;
+    return minimum + (base - minimum) / 2 * (1 + std::cos(std::numbers::pi * f));
   }
 };
 

@@ -39,7 +39,7 @@ inline index_t nearest_cell(index_t o, index_t cells,
   if (cells == tokens) return o;
   if (tokens == 2 * cells) return o / 2;
   float const at = float(o) * (float(cells) / float(tokens));
-  return std::min(index_t(at), cells - 1);
+  return index_t(at) < cells ? index_t(at) : cells - 1;
 }
 }  // namespace detail
 
