@@ -198,28 +198,37 @@ TEST_CASE("a signal during the last step does not make a finished run unfinished
 TEST_CASE("killed at fifteen random moments, a run ends like one that was left alone") {
   support::folder const dir;
   hearing const h;
-  index_t const steps = 400;
-  auto o = options(dir / "whole", h, steps, 3);
+  index_t const steps = 600;
+  auto o = options(dir / "whole", h, steps, 5);
   o.events = false;
   toy_system whole;
   REQUIRE(run_training(whole, o) == 0);
 
   o.out = dir / "killed";
+  static int pulse[2];  // the child writes a byte at every step
+  REQUIRE(::pipe2(pulse, O_NONBLOCK | O_CLOEXEC) == 0);
   random_stream r({20, 1});
   index_t furthest = -1;
   for (int i = 0; i < 15; ++i) {
     auto const child = start_child([&] {
       toy_system s;
       s.pause_microseconds = 1000;
+      s.at_step = [](index_t) { (void)!::write(pulse[1], "x", 1); };
       return run_training(s, o);
     });
-    ::usleep(useconds_t(r.uniform(0, 40'000)));
+    char byte = 0;
+    if (i % 2)  // some steps after the start, however long that takes; else at any time, the start included
+      for (auto wait = 7 + r.below(16); wait > 0; wait -= ::read(pulse[0], &byte, 1) == 1) ::usleep(50);
+    ::usleep(useconds_t(r.uniform(0, i % 2 ? 3'000 : 40'000)));
     ::kill(child, SIGKILL);
     CHECK(end_of(child) == -SIGKILL);
     auto const last = last_step(o.out);
     CHECK(last >= furthest);  // nothing that was saved is ever lost
     furthest = last;
+    while (::read(pulse[0], &byte, 1) == 1) {
+    }
   }
+  ::close(pulse[0]), ::close(pulse[1]);
   CHECK(furthest > 0);
   CHECK(furthest < steps);
   toy_system s;
