@@ -17,10 +17,9 @@
 
 using namespace insula;
 
-struct narrow : umbra::small {  // overwrite what differs from a published network
-  static constexpr int norm_groups = 4;
-  static constexpr int features = 12;
-  static constexpr int heads[4] = {1, 2, 4, 8};
+struct narrow : umbra::paper {  // overwrite what differs from the published network
+  static constexpr int features = 12, window = 4, norm_groups = 4, decoder_width = 16;
+  static constexpr int depths[4] = {2, 2, 2, 2}, heads[4] = {1, 2, 4, 8};
 };
 using net = umbra::autoencoder<narrow>;
 using crop64 = shape<1, 64, 64, 64>;
