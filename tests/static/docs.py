@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 
-SOURCE = re.compile(r"`((?:examples|tests)/[\w./-]+\.(?:cpp|hpp))`")
+SOURCE = re.compile(r"`((?:examples|tests|include)/[\w./-]+\.(?:cpp|hpp))`")
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#]+)")
 HEADER = re.compile(r"`(insula/[\w./]+\.hpp)`")
 LATER = {"insula/cuda.hpp"}  # named in an error, exists with the CUDA toolkit only
