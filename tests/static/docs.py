@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Checks that code in the documentation is code that compiles, and that links and named files exist. Usage: docs.py ROOT
 #
-# A fenced block marked cpp follows a paragraph that names, in back-quotes, the file of examples/ or tests/ it is taken
-# from, and stands in that file word for word; white space and the sign "…" (for what is left out) do not count.
+# Above a fenced block marked cpp, under the same heading, the file of examples/, tests/ or include/ that it is taken from
+# is named in back-quotes (the last name counts), and the block stands in that file word for word; white space and the
+# sign "…" (for what is left out) do not count.
 import pathlib
 import re
 import sys
@@ -17,38 +18,32 @@ def squeeze(text):
     return re.sub(r"\s+", "", text)
 
 
-def blocks(lines):
-    """(first line, language, text, paragraph before it) of every fenced block."""
-    start, language, before = 0, "", ""
+def parts(lines):
+    """Splits a page: (number, line) of prose, and (first line, language, code, named file) of every fenced block."""
+    prose, blocks, start, language, named = [], [], 0, "", ""
     for number, line in enumerate(lines, 1):
-        if not line.startswith("```"):
-            if not start:
-                before = line if line.strip() and before == "" else before + " " + line if line.strip() else before
-                if not line.strip() and number < len(lines) and not lines[number].startswith("```"):
-                    before = ""
+        if line.startswith("```"):
+            if start:
+                blocks.append((start, language, "\n".join(lines[start:number - 1]), named))
+            start, language = (0, "") if start else (number, line[3:].strip())
         elif not start:
-            start, language = number, line[3:].strip()
-        else:
-            yield start, language, "\n".join(lines[start:number - 1]), before
-            start, before = 0, ""
+            prose.append((number, line))
+            named = "" if line.startswith("#") else (SOURCE.findall(line) or [named])[-1]
+    return prose, blocks
 
 
-def check_block(root, code, before):
-    named = SOURCE.findall(before)
+def check_block(root, code, named):
     if not named:
-        return "the paragraph before this code names no `examples/…` or `tests/…` file it is taken from"
-    for name in named:
-        if not (root / name).is_file():
-            return f"{name} does not exist"
-        text, at = squeeze((root / name).read_text(encoding="utf-8")), 0
-        for part in filter(None, map(squeeze, code.split("…"))):
-            at = text.find(part, at)
-            if at < 0:
-                break
-            at += len(part)
-        else:
-            return ""
-    return f"this code does not stand in {' or '.join(named)}"
+        return "no file of `examples/`, `tests/` or `include/` that this code is taken from is named under its heading"
+    if not (root / named).is_file():
+        return f"{named} does not exist"
+    text, at = squeeze((root / named).read_text(encoding="utf-8")), 0
+    for part in filter(None, map(squeeze, code.split("…"))):
+        found = text.find(part, at)
+        if found < 0:
+            return f"this code does not stand in {named}"
+        at = found + len(part)
+    return ""
 
 
 def main(root):
@@ -57,12 +52,13 @@ def main(root):
     for page in pages:
         text = page.read_text(encoding="utf-8")
         name = page.relative_to(root)
-        for line, language, code, before in blocks(text.splitlines()):
+        prose, blocks = parts(text.splitlines())
+        for line, language, code, named in blocks:
             if language in {"cpp", "c++"}:
                 count += 1
-                if wrong := check_block(root, code, before):
+                if wrong := check_block(root, code, named):
                     problems.append(f"{name}:{line}: {wrong}")
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in prose:
             for target in LINK.findall(line):
                 if not (page.parent / target.strip()).exists():
                     problems.append(f"{name}:{number}: the link {target} leads nowhere")
