@@ -34,10 +34,21 @@ if(INSULA_SANITIZE)
   target_link_options(insula_machine INTERFACE -fsanitize=${INSULA_SANITIZE})
 endif()
 
+# The CPU kernels, compiled once for all programs of this checkout.
+file(GLOB insula_kernel_files CONFIGURE_DEPENDS "${CMAKE_CURRENT_LIST_DIR}/kernels/*.cpp")
+add_library(insula_kernels STATIC ${insula_kernel_files})
+set_target_properties(insula_kernels PROPERTIES CXX_EXTENSIONS OFF)
+target_compile_definitions(insula_kernels PUBLIC INSULA_LINKED_KERNELS)
+target_compile_options(insula_kernels PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${insula_warnings}>)
+if(NOT INSULA_SANITIZE)
+  target_compile_options(insula_kernels PRIVATE -O3)
+endif()
+target_link_libraries(insula_kernels PUBLIC insula::insula insula_machine)
+
 # insula_program(NAME SOURCE...): an executable with everything a program of this checkout may use.
 function(insula_program name)
   add_executable(${name} ${ARGN})
   set_target_properties(${name} PROPERTIES CXX_EXTENSIONS OFF)
   target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${insula_warnings}>)
-  target_link_libraries(${name} PRIVATE insula::cpu insula::io insula_machine)
+  target_link_libraries(${name} PRIVATE insula_kernels insula::io insula_machine)
 endfunction()

@@ -37,9 +37,11 @@ std::vector<std::pair<std::string, session>> sources(std::string const& folder) 
 }
 
 int make(options const& o) {
-  insula::check(o.subjects >= 1 && o.subjects <= 100000, "subjects is ", o.subjects, ", it must be 1 to 100000");
+  insula::check(o.subjects >= 1 && o.subjects <= 100000, "subjects is ", o.subjects,
+                ", it must be 1 to 100000");
   auto const real = sources(o.data);
-  insula::thread_pool pool(o.threads > 0 ? o.threads : int(std::max(1u, std::thread::hardware_concurrency())));
+  insula::thread_pool pool(o.threads > 0 ? o.threads
+                                         : int(std::max(1u, std::thread::hardware_concurrency())));
   insula::index_t volumes = 0;
   for (insula::index_t i = 0; i < o.subjects; ++i) {
     auto const& [name, source] = real[std::size_t(i) % real.size()];
@@ -53,16 +55,19 @@ int make(options const& o) {
     std::string const folder = insula::text(o.out, "/sub_", i + 1, "/ses_1");
     std::filesystem::create_directories(folder);
     for (auto const& [contrast, v] : subject.volumes) {
-      insula::write_nifti(folder + "/" + contrast + ".nii.gz", v, {.type = insula::voxel_type::f32, .compression = 1});
+      insula::write_nifti(folder + "/" + contrast + ".nii.gz", v,
+                          {.type = insula::voxel_type::f32, .compression = 1});
       ++volumes;
     }
     if (std::size_t(i) < real.size())
       std::printf("%s: %zu contrasts, size %s\n", name.c_str(), subject.volumes.size(),
                   insula::text(subject.volumes.begin()->second.size).c_str());
   }
-  insula::write_file(o.out + "/README.txt",
-                     std::string_view("Virtual subjects made by 09_make_cohort: smooth warps of real volumes. Contrasts that a "
-                                      "source lacks are simulated from its T1. No file here is a scan of a person.\n"));
+  insula::write_file(
+      o.out + "/README.txt",
+      std::string_view(
+          "Virtual subjects made by 09_make_cohort: smooth warps of real volumes. Contrasts that a "
+          "source lacks are simulated from its T1. No file here is a scan of a person.\n"));
   std::printf("%lld virtual subjects, %lld volumes in %s\n", static_cast<long long>(o.subjects),
               static_cast<long long>(volumes), o.out.c_str());
   return 0;

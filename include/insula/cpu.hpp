@@ -2,6 +2,10 @@
 // The CPU kernels: AVX-512, AVX2 or portable, chosen by the compiler's flags.
 #pragma once
 
+#include "insula/device/cpu.hpp"
+#include "insula/kernels/cpu/simd.hpp"
+
+#ifndef INSULA_LINKED_KERNELS  // else the program is linked to them
 #include "insula/kernels/cpu/activation.hpp"
 #include "insula/kernels/cpu/attention.hpp"
 #include "insula/kernels/cpu/conv.hpp"
@@ -16,3 +20,4 @@
 #include "insula/kernels/cpu/update.hpp"
 #include "insula/kernels/cpu/window_attention.hpp"
 #include "insula/kernels/cpu/window_attention_backward.hpp"
+#endif

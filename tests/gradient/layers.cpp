@@ -37,7 +37,8 @@ using odd = shape<5, 3, 7, 2>;
 
 TEST_CASE("convolutions", "[gradient]") {
   check<conv3d<4, cube(3), conv_opts{.pad = cube(1)}>, small, odd>();
-  check<conv3d<5, extent{1, 3, 2}, conv_opts{.stride = {1, 2, 1}, .pad = {0, 1, 0}, .bias = false}>, small, odd>();
+  check<conv3d<5, extent{1, 3, 2}, conv_opts{.stride = {1, 2, 1}, .pad = {0, 1, 0}, .bias = false}>, small,
+        odd>();
   check<conv3d<6, cube(2), conv_opts{.stride = cube(2)}>, small>();
   check<conv3d<3, cube(3), conv_opts{.pad = cube(1), .groups = 3}>, small>();
   check<conv3d<7, cube(1)>, small, odd>();
@@ -58,18 +59,22 @@ TEST_CASE("norms with their activations and shortcuts", "[gradient]") {
   check<group_norm<1, activation::gelu>, small>();
   check<group_norm<2, activation::leaky_relu>, shape<4, 3, 2, 5>>({.step = 1e-6});
   check<instance_norm<activation::leaky_relu>, small, odd>({.step = 1e-6});
-  check<residual_with<conv3d<3, cube(1), conv_opts{.bias = false}>, group_norm_add<3, activation::leaky_relu>>, small>({.step = 1e-6});
-  check<residual_with<conv3d<3, cube(1), conv_opts{.bias = false}>, instance_norm_add<activation::gelu>>, small>();
+  check<
+      residual_with<conv3d<3, cube(1), conv_opts{.bias = false}>, group_norm_add<3, activation::leaky_relu>>,
+      small>({.step = 1e-6});
+  check<residual_with<conv3d<3, cube(1), conv_opts{.bias = false}>, instance_norm_add<activation::gelu>>,
+        small>();
 }
 
 TEST_CASE("activations and joins", "[gradient]") {
-  check<seq<linear<6>, relu>, shape<5, 3>>({.step = 1e-6});   // small steps: few cross the kink
+  check<seq<linear<6>, relu>, shape<5, 3>>({.step = 1e-6});  // small steps: few cross the kink
   check<seq<linear<6>, leaky_relu>, shape<5, 3>>({.step = 1e-6});
   check<seq<linear<6>, gelu>, shape<5, 3>>();
   check<residual<linear<3>>, shape<5, 3>>();
   check<residual<seq<layer_norm, linear<12>, gelu, linear<3>>>, shape<5, 3>, small>();
   check<residual<feed_forward<2>>, shape<5, 3>>();
-  check<residual_with<linear<3>, drop_path<300>>, shape<5, 3>>({.with = {.training = true, .key = {5, 6, 7}}});
+  check<residual_with<linear<3>, drop_path<300>>, shape<5, 3>>(
+      {.with = {.training = true, .key = {5, 6, 7}}});
   check<skip<conv3d<4, cube(3), conv_opts{.pad = cube(1)}>>, small>();
   check<branch<add, linear<4>, linear<4>>, shape<5, 3>>();
   check<branch<add, identity, identity>, shape<5, 3>>();
@@ -90,7 +95,8 @@ TEST_CASE("patches, resizing, pooling, tokens", "[gradient]") {
   check<resize_to<extent{7, 3, 11}>, small, odd>();
   check<resize_to<extent{10, 8, 12}>, small>();
   check<resize_to<extent{7, 3, 11}, resizing::nearest>, small>();
-  check<seq<tap<0>, conv3d<3, cube(2), conv_opts{.stride = cube(2)}>, branch<resize_add<>, identity, recall<0>>>,
+  check<seq<tap<0>, conv3d<3, cube(2), conv_opts{.stride = cube(2)}>,
+            branch<resize_add<>, identity, recall<0>>>,
         small>();
   check<global_average, small, shape<6, 5>>();
   check<l2_normalise, shape<9>, shape<4, 5>>();
@@ -101,16 +107,16 @@ TEST_CASE("patches, resizing, pooling, tokens", "[gradient]") {
 }
 
 TEST_CASE("composition: taps, recall, recompute, frozen", "[gradient]") {
-  using block = residual_with<seq<conv3d<3, cube(3), conv_opts{.pad = cube(1)}>, group_norm<3, activation::gelu>,
-                                  conv3d<3, cube(1)>>,
-                              group_norm_add<1, activation::gelu>>;
+  using block = residual_with<
+      seq<conv3d<3, cube(3), conv_opts{.pad = cube(1)}>, group_norm<3, activation::gelu>, conv3d<3, cube(1)>>,
+      group_norm_add<1, activation::gelu>>;
   check<repeat<3, block>, small>();
   check<repeat<2, recompute<block>>, small>();
   check<seq<block, recompute<seq<feed_forward<2>, feed_forward<3>>>, block>, small>();
   check<seq<feed_forward<2>, frozen<feed_forward<2>>, linear<5>>, small>();
   check<seq<frozen<conv3d<4, cube(1)>>, feed_forward<2>>, small>();
-  check<seq<tap<0, linear<4>>, feed_forward<2>, tap<1>, feed_forward<2>, branch<concat, identity, recall<1>>, tap<2>,
-            branch<concat, recall<0>, seq<recall<2>, gelu>>>,
+  check<seq<tap<0, linear<4>>, feed_forward<2>, tap<1>, feed_forward<2>, branch<concat, identity, recall<1>>,
+            tap<2>, branch<concat, recall<0>, seq<recall<2>, gelu>>>,
         small>();
   check<residual<seq<feed_forward<2>, window_attention<1, cube(3), cube(1)>>>, small>();
 }

@@ -25,8 +25,10 @@ struct published_plain : swin::options {
 };
 using input = shape<1, 64, 64, 64>;
 
-constexpr golden d_out{0.21305013, 1.36832863, {-2.3552157, -0.4306672, 0.0180273, 2.8648417, 0.9587051, 0.4589604}};
-constexpr golden e_out{0.50089643, 1.02030997, {0.0326470, 0.0613214, 0.1985780, 0.0683165, 0.7213236, -0.2526976}};
+constexpr golden d_out{
+    0.21305013, 1.36832863, {-2.3552157, -0.4306672, 0.0180273, 2.8648417, 0.9587051, 0.4589604}};
+constexpr golden e_out{
+    0.50089643, 1.02030997, {0.0326470, 0.0613214, 0.1985780, 0.0683165, 0.7213236, -0.2526976}};
 
 template <class O, class T>
 double deviation_of_output(golden const& g) {

@@ -46,17 +46,18 @@ std::vector<T> published_input(index_t n, std::uint32_t stream) {
 
 /// What the tables of golden numbers list of a tensor.
 struct golden {
-  double mean, rms, at[6];   // flat indices 0, 1, n/3, n/2, 2n/3, n-1 of the channels-first order
+  double mean, rms, at[6];  // flat indices 0, 1, n/3, n/2, 2n/3, n-1 of the channels-first order
 };
 
 /// Largest deviation of a channels-last sample from its golden row.
 template <class T>
 double deviation(dims shape, T const* x, golden const& g) {
   index_t const n = shape.size(), c = shape.channels(), p = shape.positions();
-  auto const first = [&](index_t i) { return double(x[i % p * c + i / p]); };   // channels-first index
+  auto const first = [&](index_t i) { return double(x[i % p * c + i / p]); };  // channels-first index
   double sum = 0, squares = 0;
   for (index_t i = 0; i < n; ++i) sum += double(x[i]), squares += double(x[i]) * double(x[i]);
-  double worst = std::max(std::abs(sum / double(n) - g.mean), std::abs(std::sqrt(squares / double(n)) - g.rms));
+  double worst =
+      std::max(std::abs(sum / double(n) - g.mean), std::abs(std::sqrt(squares / double(n)) - g.rms));
   index_t const at[6] = {0, 1, n / 3, n / 2, 2 * n / 3, n - 1};
   for (int i = 0; i < 6; ++i) worst = std::max(worst, std::abs(first(at[i]) - g.at[i]));
   return worst == worst ? worst : 1e300;

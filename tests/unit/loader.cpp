@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Ordered prefetching and the endless shuffled order.
 #include "insula/data/loader.hpp"
 
 #include <set>
@@ -50,7 +51,8 @@ TEST_CASE("at most depth batches are made ahead", "[loader]") {
 
 TEST_CASE("an error surfaces at its batch, not before", "[loader]") {
   for (int threads : {0, 2}) {
-    loader<int> l([](index_t i, int& b) { check(i != 3, "bad volume ", i), b = int(i); }, {.threads = threads});
+    loader<int> l([](index_t i, int& b) { check(i != 3, "bad volume ", i), b = int(i); },
+                  {.threads = threads});
     for (int i = 0; i < 3; ++i) CHECK(l.next() == i);
     CHECK_THROWS_WITH(l.next(), "bad volume 3");
   }

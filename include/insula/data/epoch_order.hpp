@@ -29,11 +29,12 @@ class epoch_order {
   }
 
  private:
-  void shuffle(index_t epoch) {   // Fisher-Yates
+  void shuffle(index_t epoch) {  // Fisher-Yates
     order_.resize(std::size_t(n_));
     std::iota(order_.begin(), order_.end(), index_t{0});
     random_stream r({key_.seed, mix(key_.stream, std::uint64_t(epoch)), key_.sub});
-    for (index_t i = n_ - 1; i > 0; --i) std::swap(order_[std::size_t(i)], order_[std::size_t(r.below(i + 1))]);
+    for (index_t i = n_ - 1; i > 0; --i)
+      std::swap(order_[std::size_t(i)], order_[std::size_t(r.below(i + 1))]);
     epoch_ = epoch;
   }
   index_t n_, epoch_ = -1;

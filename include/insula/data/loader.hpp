@@ -15,10 +15,10 @@
 namespace insula {
 
 struct loader_options {
-  int threads = 1;         ///< workers; 0: batches are made when they are asked for
-  int depth = 3;           ///< batches made ahead at most
-  index_t first = 0;       ///< number of the first batch; a resumed run starts where it stopped
-  index_t rank = 0, ranks = 1;   ///< this process makes batches rank, rank + ranks, ... of the global order
+  int threads = 1;              ///< workers; 0: batches are made when they are asked for
+  int depth = 3;                ///< batches made ahead at most
+  index_t first = 0;            ///< number of the first batch; a resumed run starts where it stopped
+  index_t rank = 0, ranks = 1;  ///< this process makes batches rank, rank + ranks, ... of the global order
 };
 
 /// Hands out batches first, first + 1, ... in order. Batch i is a function of i alone (make(i, batch) fills it), so neither the
@@ -30,11 +30,15 @@ class loader {
   using maker = std::function<void(index_t, Batch&)>;
 
   loader(maker make, loader_options o)
-      : make_(std::move(make)), options_(o), ring_(std::size_t(o.threads > 0 ? o.depth + 1 : 1)), claimed_(o.first),
+      : make_(std::move(make)),
+        options_(o),
+        ring_(std::size_t(o.threads > 0 ? o.depth + 1 : 1)),
+        claimed_(o.first),
         handed_(o.first) {
     check(o.threads >= 0 && o.threads <= 256, "loader: threads is ", o.threads, ", it must be 0 to 256");
     check(o.depth >= 1, "loader: depth is ", o.depth, ", it must be at least 1");
-    check(o.ranks >= 1 && o.rank >= 0 && o.rank < o.ranks, "loader: rank ", o.rank, " is not one of ", o.ranks);
+    check(o.ranks >= 1 && o.rank >= 0 && o.rank < o.ranks, "loader: rank ", o.rank, " is not one of ",
+          o.ranks);
     for (int i = 0; i < o.threads; ++i) workers_.emplace_back([this] { work(); });
   }
   loader(loader const&) = delete;

@@ -2,6 +2,8 @@
 // The one door to numerics: run<Op, Backend, Scalar>(context, args) finds kernel<Op, Backend, Scalar>.
 #pragma once
 
+#include <type_traits>
+
 #include "insula/device/backend.hpp"
 
 namespace insula {
@@ -34,10 +36,35 @@ struct kernels_of {  // one error for a backend, however many ops miss their ker
 };
 }  // namespace detail
 
+#ifdef INSULA_LINKED_KERNELS
+
+/// The CPU kernels of a library that was compiled once (kernels/cpu/instantiate.hpp): a program that is built with
+/// INSULA_LINKED_KERNELS, in all its parts, compiles no kernel itself. See docs/decisions/0003-linked-kernels.md.
+template <class Op, class T>
+void linked_kernel(context<cpu>& cx, typename Op::template args<T> const& a);
+
+inline namespace linked {
+template <class Op, class B, class T>
+void run(context<B>& cx, typename Op::template args<T> const& a) {
+  if constexpr (std::is_same_v<B, cpu>) {
+    linked_kernel<Op, T>(cx, a);
+  } else {
+    static_assert(implemented<Op, B, T>,
+                  "no kernel<Op, Backend, Scalar> is visible: include the kernels of this backend, "
+                  "or write one under kernels/<backend>/");
+    if constexpr (implemented<Op, B, T>) kernel<Op, B, T>::run(cx, a);
+  }
+}
+}  // namespace linked
+
+#else
+
 template <class Op, class B, class T>
 void run(context<B>& cx, typename Op::template args<T> const& a) {
   static_assert(sizeof(detail::kernels_of<B, T, implemented<Op, B, T>>));
   if constexpr (implemented<Op, B, T>) kernel<Op, B, T>::run(cx, a);
 }
+
+#endif
 
 }  // namespace insula

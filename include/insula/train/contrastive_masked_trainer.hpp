@@ -11,6 +11,7 @@
 #include "insula/optim/clip.hpp"
 #include "insula/optim/schedule.hpp"
 #include "insula/ssl/contrastive_masked.hpp"
+#include "insula/train/pretraining_batch.hpp"
 #include "insula/train/step_result.hpp"
 #include "insula/train/weights_io.hpp"
 
@@ -18,33 +19,28 @@ namespace insula {
 
 /// Settings of the optimisation; the defaults are UMBRA's (pretrain.py, models/foundation.py).
 struct contrastive_masked_options {
-  index_t steps = 200000;      ///< optimiser steps; schedules are relative to it
-  int accumulate = 1;          ///< micro-batches per optimiser step
-  warmup_cosine rate{};        ///< `total` is set to steps
+  index_t steps = 200000;  ///< optimiser steps; schedules are relative to it
+  int accumulate = 1;      ///< micro-batches per optimiser step
+  warmup_cosine rate{};    ///< `total` is set to steps
   double decay = 0.01, clip = 10;
-  double momentum_start = 0.996, momentum_end = 0.999;   ///< linear between 5 % and 20 % of the steps
-  double alpha_start = 0.1, alpha_end = 1.0;             ///< contrastive weight beside the masked term, 5 % to 10 %
-  index_t rank_every = 0;      ///< steps between effective ranks of the queue; 0: never
+  double momentum_start = 0.996, momentum_end = 0.999;  ///< linear between 5 % and 20 % of the steps
+  double alpha_start = 0.1, alpha_end = 1.0;  ///< contrastive weight beside the masked term, 5 % to 10 %
+  index_t rank_every = 0;                     ///< steps between effective ranks of the queue; 0: never
   std::uint64_t seed = 42;
 };
 
-/// One micro-batch as the loader makes it. Empty vectors: that stream is absent.
-struct pretraining_batch {
-  index_t pairs = 0, singles = 0;
-  std::vector<float> view1, view2, recon1, recon2, volume, recon;
-  std::vector<std::int64_t> patient, session;
-};
-
-/// System is a contrastive_masked<...>; batches come from a source: void(pretraining_batch const*&) hands out the next one.
+/// System is a contrastive_masked<...>; batches come from a source.
 template <class System>
 class contrastive_masked_trainer {
  public:
-  using backend_type = cpu;
   /// Gives the next micro-batch, valid until the next call, and adds the seconds it waited to its argument.
   using source = std::function<pretraining_batch const&(double& waited)>;
 
   contrastive_masked_trainer(System& system, contrastive_masked_options o, source next)
-      : system_(system), o_(o), next_(std::move(next)), optimizer_(System::size, groups(system.on(), o.decay)) {
+      : system_(system),
+        o_(o),
+        next_(std::move(next)),
+        optimizer_(System::size, groups(system.on(), o.decay)) {
     check(o.steps >= 1, "trainer: steps is ", o.steps, ", it must be at least 1");
     check(o.accumulate >= 1, "trainer: accumulate is ", o.accumulate, ", it must be at least 1");
     o_.rate.total = o.steps;
@@ -61,8 +57,8 @@ class contrastive_masked_trainer {
     for (int a = 0; a < o_.accumulate; ++a) {
       pretraining_batch const& b = next_(r.data_wait);
       auto const micro = std::uint64_t(t) * std::uint64_t(o_.accumulate) + std::uint64_t(a);
-      auto const l = system_.micro_batch(pairs_of(b), singles_of(b), alpha, m, {o_.seed, mix(0x3a5c, micro), 0},
-                                         1.0 / o_.accumulate);
+      auto const l = system_.micro_batch(pairs_of(b), singles_of(b), alpha, m,
+                                         {o_.seed, mix(0x3a5c, micro), 0}, 1.0 / o_.accumulate);
       s.add(l);
       r.samples += b.pairs + b.singles;
     }
@@ -101,8 +97,8 @@ class contrastive_masked_trainer {
   }
 
   static pair_batch<float> pairs_of(pretraining_batch const& b) {
-    return {b.pairs, b.view1.data(), b.view2.data(), b.recon1.data(), b.recon2.data(), b.patient.data(),
-            b.session.data()};
+    return {b.pairs,         b.view1.data(),   b.view2.data(),  b.recon1.data(),
+            b.recon2.data(), b.patient.data(), b.session.data()};
   }
   static single_batch<float> singles_of(pretraining_batch const& b) {
     return {b.singles, b.volume.data(), b.recon.data()};
@@ -110,7 +106,8 @@ class contrastive_masked_trainer {
   /// Names of all trained tensors: the autoencoder's, then "projection." before the head's.
   static std::vector<tensor_place> all_places() {
     auto places = System::autoencoder_places();
-    for (auto p : System::projection_places()) p.name = "projection." + p.name, places.push_back(std::move(p));
+    for (auto p : System::projection_places())
+      p.name = "projection." + p.name, places.push_back(std::move(p));
     return places;
   }
 
@@ -120,7 +117,8 @@ class contrastive_masked_trainer {
     int contrastive_count = 0, pairs_count = 0, single_count = 0, count = 0;
     void add(contrastive_masked_losses const& l) {
       total += l.total, ++count;
-      if (!std::isnan(l.negatives)) contrastive += l.contrastive, negatives += l.negatives, ++contrastive_count;
+      if (!std::isnan(l.negatives))
+        contrastive += l.contrastive, negatives += l.negatives, ++contrastive_count;
       if (!std::isnan(l.masked_pairs)) pairs += l.masked_pairs, ++pairs_count;
       if (!std::isnan(l.masked_single)) single += l.masked_single, ++single_count;
     }
@@ -163,7 +161,7 @@ class contrastive_masked_trainer {
       if (o_.rank_every > 0 && t % o_.rank_every == 0) r.add("train/effective_rank", queue_rank());
     }
   }
-  double queue_rank() {   // as the published code: features are rows, keys are columns
+  double queue_rank() {  // as the published code: features are rows, keys are columns
     auto const& q = system_.keys();
     std::vector<float> x(std::size_t(q.length * q.width));
     for (index_t j = 0; j < q.length; ++j)
@@ -173,8 +171,8 @@ class contrastive_masked_trainer {
   [[noreturn]] void explain(index_t t, double loss) {
     std::string where = first_not_finite(all_places(), system_.g());
     if (where.empty()) where = first_not_finite(all_places(), static_cast<float const*>(system_.w()));
-    fail("training step ", t, ": the loss is ", loss, where.empty() ? "" : " and the first bad value is ", where,
-         ": lower the learning rate or look at the data; weights and optimiser are those of step ", t);
+    fail("training step ", t, ": the loss is ", loss, where.empty() ? "" : " and the first bad value is ",
+         where, ": lower the learning rate or look at the data; weights and optimiser are those of step ", t);
   }
 
   static std::vector<tensor_place> momentum_body() {
