@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+# Measures what translation units cost to compile and compares with the budgets.
+# Usage: measure.py [--out FILE.json] [--runs N] [--compiler g++]
+#
+# Time is the processor time of the compiler (user), the least of N runs, for the machine may be busy; memory is its largest
+# resident size. -fsyntax-only is the front end, -O2 -c adds code generation. Exit status 1 if a budget is exceeded.
+import argparse
+import json
+import os
+import pathlib
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+BUDGETS = {"header": 0.6, "vit": 2.0, "swin": 3.0, "unet": 3.0}  # seconds of the front end on an idle machine
+
+
+def once(command):
+    """Processor seconds and MiB of one run; a child of its own, so that its largest size is its own."""
+    pid = os.fork()
+    if pid == 0:
+        run = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        os.write(REPORT[1], json.dumps([run.returncode, used.ru_utime, used.ru_maxrss]).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    code, seconds, size = json.loads(os.read(REPORT[0], 4096))
+    if code:
+        sys.exit(f"measure: {' '.join(command)} failed")
+    return seconds, size / 1024
+
+
+def least(command, runs):
+    results = [once(command) for _ in range(runs)]
+    return round(min(r[0] for r in results), 3), round(max(r[1] for r in results), 1)
+
+
+REPORT = os.pipe()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--compiler", default="g++")
+    options = parser.parse_args()
+    base = [options.compiler, "-std=c++20", "-I", str(HERE.parent.parent / "include"), "-I", str(HERE)]
+    version = subprocess.run([options.compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    result = {"compiler": version.splitlines()[0], "machine": platform.machine(), "runs": options.runs,
+              "load": round(os.getloadavg()[0], 2), "units": {}}
+    exceeded = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, budget in BUDGETS.items():
+            source = str(HERE / f"{name}.cpp")
+            front, _ = least([*base, "-fsyntax-only", source], options.runs)
+            all_of_it, memory = least([*base, "-O2", "-c", source, "-o", f"{folder}/unit.o"], options.runs)
+            result["units"][name] = {"front_end_s": front, "o2_s": all_of_it, "memory_mib": memory,
+                                     "budget_s": budget}
+            exceeded += front > budget
+            print(f"{name:8} front end {front:5.2f} s of {budget} s, with -O2 -c {all_of_it:5.2f} s, {memory:4.0f} MiB"
+                  f"{'   OVER BUDGET' if front > budget else ''}")
+    if options.out:
+        pathlib.Path(options.out).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 1 if exceeded else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
