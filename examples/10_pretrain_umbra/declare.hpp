@@ -56,6 +56,9 @@ inline void declare(insula::config& c, settings& s) {
   });
   c.add("ssl.mask_low", s.mask_low, "smallest share of masked cells", {.above = 0, .at_most = 1});
   c.add("ssl.mask_high", s.mask_high, "largest share of masked cells", {.above = 0, .at_most = 1});
+  c.add("ssl.alpha_start", s.alpha_start,
+        "weight of the contrastive beside the masked term, up to 5 % of the steps", {.at_least = 0});
+  c.add("ssl.alpha_end", s.alpha_end, "from 10 % of the steps on", {.at_least = 0});
   c.add("ssl.momentum_start", s.momentum_start, "of the momentum encoder, up to 5 % of the steps",
         {.at_least = 0, .at_most = 1});
   c.add("ssl.momentum_end", s.momentum_end, "from 20 % of the steps on", {.at_least = 0, .at_most = 1});

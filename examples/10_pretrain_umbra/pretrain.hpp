@@ -99,6 +99,7 @@ class umbra_run {
     insula::contrastive_masked_options o;
     o.steps = s.steps, o.accumulate = s.accumulate, o.decay = s.decay, o.clip = s.clip, o.seed = s.seed;
     o.rate = {.peak = s.rate, .minimum = s.rate_minimum, .warm_up = s.warm_up};
+    o.alpha_start = s.alpha_start, o.alpha_end = s.alpha_end;
     o.momentum_start = s.momentum_start, o.momentum_end = s.momentum_end, o.rank_every = s.rank_every;
     return o;
   }

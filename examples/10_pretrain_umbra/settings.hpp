@@ -16,7 +16,8 @@ struct settings {
   int accumulate = 1, threads = 0, loaders = 1;
   std::uint64_t seed = 42;
   double rate = 1e-4, rate_minimum = 1e-5, warm_up = 0.02, decay = 0.01, clip = 10, held_out = 0.02,
-         spacing = 1, mask_low = 0.5, mask_high = 0.75, momentum_start = 0.996, momentum_end = 0.999;
+         spacing = 1, mask_low = 0.5, mask_high = 0.75, momentum_start = 0.996, momentum_end = 0.999,
+         alpha_start = 0.1, alpha_end = 1;
   bool resume = false, quiet = false;
   std::function<void()> save_resolved;  // writes the resolved configuration into `out`
   insula::umbra_recipe recipe{};        // augmentation; its crop is the model's

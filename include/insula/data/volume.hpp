@@ -24,7 +24,9 @@ struct volume {
 
   index_t count() const { return size.size(); }
   float& at(index_t d, index_t h, index_t w) { return voxels[std::size_t((d * size.h + h) * size.w + w)]; }
-  float at(index_t d, index_t h, index_t w) const { return voxels[std::size_t((d * size.h + h) * size.w + w)]; }
+  float at(index_t d, index_t h, index_t w) const {
+    return voxels[std::size_t((d * size.h + h) * size.w + w)];
+  }
 };
 
 /// A volume of the given size filled with `value`, placed by `to_world`.

@@ -13,8 +13,7 @@ namespace insula {
 /// Threads and scratch of the CPU backend. Not copyable: kernels hold references to it while they run.
 template <>
 struct context<cpu> {
-  explicit context(int threads = 1)
-      : pool(threads), private_scratch(std::size_t(threads)) {}
+  explicit context(int threads = 1) : pool(threads), private_scratch(std::size_t(threads)) {}
 
   thread_pool pool;
   scratch_stack shared_scratch;  ///< for what all workers of one kernel read (packed weights, ...)

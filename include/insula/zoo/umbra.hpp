@@ -25,7 +25,7 @@ struct small : paper {
   static constexpr int window = 4;
   static constexpr int decoder_width = 16;
   static constexpr int projection_hidden = 128, projection_width = 64;
-  static constexpr int queue_length = 64;
+  static constexpr int queue_length = 32;
   static constexpr int crop = 48;
 };
 

@@ -11,7 +11,7 @@
 namespace insula {
 
 namespace detail {
-inline constexpr index_t copy_chunk = index_t(1) << 18;   // elements
+inline constexpr index_t copy_chunk = index_t(1) << 18;  // elements
 }
 
 template <class T>

@@ -20,7 +20,8 @@ struct kernel<op::pad_end, cpu, T> {
       std::fill_n(y, a.out.h * wide, T(0));
       if (d >= a.in.d) return;
       T const* x = a.x + (n * a.in.d + d) * a.in.h * row;
-      for (index_t h = 0; h < a.in.h; ++h) std::memcpy(y + h * wide, x + h * row, std::size_t(row) * sizeof(T));
+      for (index_t h = 0; h < a.in.h; ++h)
+        std::memcpy(y + h * wide, x + h * row, std::size_t(row) * sizeof(T));
     });
   }
 };
