@@ -5,9 +5,7 @@
 
 #include "insula/op/kernel.hpp"
 
-#ifndef INSULA_LINKED_KERNELS
-#error "kernels/cpu/instantiate.hpp is for files compiled with INSULA_LINKED_KERNELS"
-#endif
+#ifdef INSULA_LINKED_KERNELS
 
 namespace insula {
 
@@ -24,3 +22,5 @@ void linked_kernel(context<cpu>& cx, typename Op::template args<T> const& a) {
                                                              insula::op::OP::args<float> const&); \
   template void insula::linked_kernel<insula::op::OP, double>(insula::context<insula::cpu>&,      \
                                                               insula::op::OP::args<double> const&);
+
+#endif
