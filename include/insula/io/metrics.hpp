@@ -145,7 +145,10 @@ class metrics_log {
     std::string const more(columns_.size() + 1 - t.columns().size(), ',');
     std::string s = header();
     for (std::size_t r = 0; r < t.rows(); ++r) {
-      for (std::size_t c = 0; c < t.columns().size(); ++c) s += (c ? "," : "") + csv_cell(t.cell(r, c));
+      for (std::size_t c = 0; c < t.columns().size(); ++c) {
+        if (c > 0) s += ',';
+        s += csv_cell(t.cell(r, c));
+      }
       s += more + '\n';
     }
     write_file(csv_.path, s);
