@@ -21,6 +21,11 @@ std::atomic<long> allocations{0};
   if (void* p = std::malloc(n ? n : 1)) return p;
   throw std::bad_alloc();
 }
+[[gnu::noinline]] void* operator new(std::size_t n, std::nothrow_t const&) noexcept {
+  ++allocations;
+  return std::malloc(n ? n : 1);
+}
+[[gnu::noinline]] void operator delete(void* p, std::nothrow_t const&) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
@@ -128,7 +133,7 @@ TEST_CASE("a resumed run is bit-identical: weights, moments, momentum encoder, q
 
 TEST_CASE("a run that is killed again and again ends equal to one that was not", "[system]") {
   support::folder const dir;
-  index_t const steps = kills < 50 ? 12 : 60;   // sanitizers are slow
+  index_t const steps = kills < 50 ? 12 : 60;  // sanitizers are slow
   REQUIRE(train(dir.path() + "/whole", steps) == 0);
   random_stream random({11, 12});
   int killed = 0;
