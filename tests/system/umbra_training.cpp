@@ -13,9 +13,19 @@
 using namespace insula;
 using support::tiny_umbra;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED
+#endif
+#endif
+
 namespace {
 std::atomic<long> allocations{0};
 }
+
+#ifndef SANITIZED  // the sanitizers count on their own operator new
 [[gnu::noinline]] void* operator new(std::size_t n) {
   ++allocations;
   if (void* p = std::malloc(n ? n : 1)) return p;
@@ -28,6 +38,7 @@ std::atomic<long> allocations{0};
 [[gnu::noinline]] void operator delete(void* p, std::nothrow_t const&) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+#endif
 
 namespace {
 
@@ -45,14 +56,8 @@ std::vector<float> weights_after(int threads, objectives on, index_t steps) {
   return all;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kills = 5;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr int kills = 5;
-#else
-constexpr int kills = 50;
-#endif
+#ifdef SANITIZED
+constexpr int kills = 5;  // sanitizers are slow
 #else
 constexpr int kills = 50;
 #endif
