@@ -33,8 +33,13 @@ cmake --build build/quickstart --target 09_make_cohort 10_pretrain_umbra
 bin=build/quickstart/examples
 
 say "virtual subjects from the shipped volumes (real: examples/data/brains, simulated: T2 and PD)"
+if [[ -e $out && ! -e $out/made-by-quickstart ]]; then   # never delete what this script did not make
+  echo "quickstart: $out exists and is not from an earlier quickstart: name another folder" >&2
+  exit 1
+fi
 rm -rf "$out"
 mkdir -p "$out"
+: > "$out/made-by-quickstart"
 "$bin/09_make_cohort" --data examples/data/brains --out "$out/cohort" --subjects 60 --spacing 3 --warp 14
 
 # short runs: gentler geometry than the published augmentation, a faster teacher, a higher learning rate
