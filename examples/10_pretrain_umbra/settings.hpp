@@ -11,8 +11,8 @@
 struct settings {
   std::string data, out, cache = "memory", compare, also, model = "small", mode = "mcl+mim",
                          bad_files = "skip", split;
-  insula::index_t steps = 0, batch = 4, mae_batch = 0, checkpoint_every = 200, keep = 3,
-                  log_every = 10, evaluate_every = 0, snapshot_every = 0, rank_every = 0;
+  insula::index_t steps = 0, batch = 4, mae_batch = 0, checkpoint_every = 200, keep = 3, log_every = 10,
+                  evaluate_every = 0, snapshot_every = 0, rank_every = 0;
   int accumulate = 1, threads = 0, loaders = 1;
   std::uint64_t seed = 42;
   double rate = 1e-4, rate_minimum = 1e-5, warm_up = 0.02, decay = 0.01, clip = 10, held_out = 0.02,
