@@ -2,6 +2,7 @@
 // Part of the library of compiled CPU kernels.
 #include "insula/kernels/cpu/copy.hpp"
 #include "insula/kernels/cpu/gather.hpp"
+#include "insula/kernels/cpu/modality.hpp"
 #include "insula/kernels/cpu/pad.hpp"
 #include "insula/kernels/cpu/pointwise.hpp"
 #include "insula/kernels/cpu/reduce.hpp"
@@ -19,6 +20,10 @@ INSULA_INSTANTIATE(concat)
 INSULA_INSTANTIATE(concat_grad)
 INSULA_INSTANTIATE(pad_end)
 INSULA_INSTANTIATE(pad_end_grad)
+INSULA_INSTANTIATE(split_modalities)
+INSULA_INSTANTIATE(split_modalities_grad)
+INSULA_INSTANTIATE(fuse_modalities)
+INSULA_INSTANTIATE(fuse_modalities_grad)
 INSULA_INSTANTIATE(add)
 INSULA_INSTANTIATE(axpy)
 INSULA_INSTANTIATE(mask_token)

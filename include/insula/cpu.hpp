@@ -12,6 +12,7 @@
 #include "insula/kernels/cpu/copy.hpp"
 #include "insula/kernels/cpu/gather.hpp"
 #include "insula/kernels/cpu/gemm.hpp"
+#include "insula/kernels/cpu/modality.hpp"
 #include "insula/kernels/cpu/norm.hpp"
 #include "insula/kernels/cpu/pad.hpp"
 #include "insula/kernels/cpu/pointwise.hpp"

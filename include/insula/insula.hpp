@@ -15,6 +15,7 @@
 #include "insula/layer/concat.hpp"
 #include "insula/layer/conv.hpp"
 #include "insula/layer/linear.hpp"
+#include "insula/layer/modalities.hpp"
 #include "insula/layer/norm.hpp"
 #include "insula/layer/patch.hpp"
 #include "insula/layer/pool.hpp"

@@ -8,6 +8,7 @@
 #include "insula/kernels/plain/copy.hpp"
 #include "insula/kernels/plain/gather.hpp"
 #include "insula/kernels/plain/gemm.hpp"
+#include "insula/kernels/plain/modality.hpp"
 #include "insula/kernels/plain/norm.hpp"
 #include "insula/kernels/plain/pad.hpp"
 #include "insula/kernels/plain/pointwise.hpp"

@@ -4,6 +4,7 @@
 #include "insula/layer/concat.hpp"
 #include "insula/layer/conv.hpp"
 #include "insula/layer/linear.hpp"
+#include "insula/layer/modalities.hpp"
 #include "insula/layer/norm.hpp"
 #include "insula/layer/patch.hpp"
 #include "insula/layer/pool.hpp"
@@ -104,6 +105,21 @@ TEST_CASE("patches, resizing, pooling, tokens", "[gradient]") {
   for (std::size_t i = 0; i < mask.size(); ++i) mask[i] = i % 3 == 0;
   check<mask_token, small>({.with = {.mask = mask.data()}});
   check<mask_token, small>();
+}
+
+TEST_CASE("one network shared by modalities, and their weighted sums", "[gradient]") {
+  using conv = conv3d<3, cube(3), conv_opts{.pad = cube(1)}>;
+  using fused = seq<tap<0, modality_weights<3, 2>>,
+                    modalities<2, seq<conv, tap<1, branch<fuse_modalities<2>, gelu, recall<0>>>,
+                                      branch<fuse_modalities<0>, feed_forward<2>, recall<0>>>>,
+                    branch<concat, identity, recall<1>>>;
+  check<fused, shape<2, 3, 4, 2>, shape<6, 2, 3, 3>>();
+  check<seq<tap<0, modality_weights<1, 3>>,
+            modalities<3, seq<recompute<seq<group_norm<1, activation::gelu>, conv>>,
+                              branch<fuse_modalities<0>, identity, recall<0>>>>>,
+        shape<3, 2, 3, 2>>();
+  check<seq<tap<0, modality_weights<1, 1>>, modalities<1, branch<fuse_modalities<0>, conv, recall<0>>>>,
+        small>();
 }
 
 TEST_CASE("composition: taps, recall, recompute, frozen", "[gradient]") {

@@ -28,6 +28,7 @@ void fill_published(std::vector<tensor_place> const& places, T* weights, std::ui
       disk[i] = ends(t.name, "relative_position_bias_table") ? 0.5 * r
                 : ends(t.name, "bias")                       ? 0.1 * r
                 : ends(t.name, "mask_token")                 ? r
+                : ends(t.name, "fusion_weights")             ? r
                 : t.shape.rank == 1                          ? 1 + 0.1 * r
                                                              : r * spread;
     }

@@ -152,9 +152,9 @@ template <layer Body, joining J>
 struct residual_with {
   static constexpr int leaves = Body::leaves + J::leaves;
   static constexpr inferred follow(inferred f) {
-    dims const in = f.out;
+    inferred const in = f;
     f = Body::follow(f);
-    return J::follow(f, in);
+    return J::follow(detail::meet<J>(f, in.modalities), in.out);
   }
   template <int N>
   static constexpr int lay(plan<N>& p, int x) {
@@ -180,16 +180,16 @@ template <joining J, layer First, layer Second>
 struct branch {
   static constexpr int leaves = First::leaves + Second::leaves + J::leaves;
   static constexpr inferred follow(inferred f) {
-    dims const in = f.out;
+    inferred const in = f;
     f = First::follow(f);
     if (!f) return f;
-    dims const a = f.out;
-    f.out = in;
+    inferred const a = f;
+    f.out = in.out, f.modalities = in.modalities;
     f = Second::follow(f);
     if (!f) return f;
-    dims const b = f.out;
-    f.out = a;
-    return J::follow(f, b);
+    inferred const b = f;
+    f.out = a.out, f.modalities = a.modalities;
+    return J::follow(detail::meet<J>(f, b.modalities), b.out);
   }
   template <int N>
   static constexpr int lay(plan<N>& p, int x) {
@@ -220,11 +220,12 @@ template <int Label, layer L = identity>
 struct tap : L {
   static_assert(Label >= 0 && Label < most_taps, "a tap's label is 0 to 7");
   static constexpr inferred follow(inferred f) {
-    dims const in = f.out;
+    inferred const in = f;
     f = L::follow(f);
+    if (f && f.modalities != 1) f = detail::pass(f, misfit(fault::modalities, f.modalities, 1), "tap");
     if (!f) return f;
     f.tap[Label] = f.out;
-    f.out = in;
+    f.out = in.out, f.modalities = in.modalities;
     return f;
   }
   template <int N>
@@ -242,7 +243,7 @@ struct recall : seq<> {
   static constexpr inferred follow(inferred f) {
     if (!f) return f;
     if (f.tap[Label].rank == 0) return detail::pass(f, misfit(fault::recall, Label, Label), "recall");
-    f.out = f.tap[Label];
+    f.out = f.tap[Label], f.modalities = 1;
     return f;
   }
   template <int N>

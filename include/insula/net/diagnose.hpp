@@ -29,6 +29,10 @@ struct diagnose {
   static_assert(F != fault::recall, "recall<> asks for tap want<>, which no layer before it makes");
   static_assert(F != fault::window,
                 "a window of want<> cannot be shifted by got<>: the shift must be smaller");
+  static_assert(
+      F != fault::modalities,
+      "got<> modalities meet where want<> are due: fuse_modalities<> joins them before a network over "
+      "modalities ends, taps or adds");
 };
 
 namespace detail {

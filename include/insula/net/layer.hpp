@@ -26,12 +26,13 @@ struct arena {
   T* a;         ///< activations
   index_t batch;
   pass_options with{};
+  int modalities = 1;  ///< inside modalities<N, L>, where the batch counts N volumes of every sample
 
   T const* read(index_t offset) const {
-    return offset == external ? in : offset < 0 ? nullptr : a + offset * batch;
+    return offset == external ? in : offset < 0 ? nullptr : a + offset * (batch / modalities);
   }
   T* write(index_t offset) const {
-    return offset == external ? gin : offset < 0 ? nullptr : a + offset * batch;
+    return offset == external ? gin : offset < 0 ? nullptr : a + offset * (batch / modalities);
   }
   T const* weight(step const* s, int k) const { return w + s->w[k]; }
   T* weight_gradient(step const* s, int k) const { return gw && !s->frozen ? gw + s->w[k] : nullptr; }
@@ -59,6 +60,7 @@ struct leaf_defaults {
   static constexpr parameter_list parameters(dims) { return {}; }
   static constexpr index_t saved(dims) { return 0; }
 };
+/// f followed by what a layer made of it: r.
 constexpr inferred pass(inferred f, inferred r, char const* name) {
   if (!f) return f;
   f.out = r.out, f.why = r.why, f.got = r.got, f.want = r.want;
@@ -66,6 +68,13 @@ constexpr inferred pass(inferred f, inferred r, char const* name) {
     ++f.layer;
   else
     f.name = name;
+  return f;
+}
+/// The two branches of join J carry as many modalities, unless it sums over them.
+template <class J>
+constexpr inferred meet(inferred f, int other) {
+  if constexpr (!requires { J::fuses; })
+    if (f && f.modalities != other) f = pass(f, misfit(fault::modalities, f.modalities, other), J::name);
   return f;
 }
 }  // namespace detail

@@ -64,12 +64,13 @@ struct plan {
   int tap[most_taps]{};     // value + 1, 0 = absent
   int result = 0;           // value
   bool freezing = false;    // inside frozen<>
+  int modalities = 1;       // inside modalities<N, L>: N
   index_t weights = 0;      // elements of the weight range, tensors aligned
   index_t parameters = 0;   // elements without alignment
   index_t activations = 0;  // elements per sample of the arena, set by place()
 
   constexpr int add_value(dims shape, int made_by, bool differentiable) {
-    v[values] = {shape, aligned(shape.size()), made_by, differentiable};
+    v[values] = {shape, aligned(modalities * shape.size()), made_by, differentiable};
     return values++;
   }
   /// Appends the step of leaf layer L reading value x (and x2), returns the value it makes.
@@ -85,7 +86,7 @@ struct plan {
       s.w[k] = weights, weights += aligned(list.at[k].shape.size()), parameters += list.at[k].shape.size();
     }
     s.parameters = list.count;
-    s.saved_size = aligned(L::saved(s.in));
+    s.saved_size = aligned(modalities * L::saved(s.in));
     if (list.count > 0 && !freezing) differentiable = true;
     trait[steps] = L::trait;
     reads[steps][0] = x, reads[steps][1] = x2;

@@ -9,16 +9,17 @@ namespace insula {
 /// Why a layer cannot take its input. Every fault has one sentence in net/diagnose.hpp.
 enum class fault {
   none,
-  rank,       ///< wrong number of axes
-  channels,   ///< channel count differs from what the layer was declared with
-  groups,     ///< channels not divisible by groups
-  heads,      ///< channels not divisible by heads
-  kernel,     ///< kernel larger than the padded input
-  divisible,  ///< extent not divisible by the block
-  residual,   ///< body changes the shape of its input
-  join,       ///< two branches of different shape meet
-  recall,     ///< a tap that was never made
-  window,     ///< a window or shift that makes no sense
+  rank,        ///< wrong number of axes
+  channels,    ///< channel count differs from what the layer was declared with
+  groups,      ///< channels not divisible by groups
+  heads,       ///< channels not divisible by heads
+  kernel,      ///< kernel larger than the padded input
+  divisible,   ///< extent not divisible by the block
+  residual,    ///< body changes the shape of its input
+  join,        ///< two branches of different shape meet
+  recall,      ///< a tap that was never made
+  window,      ///< a window or shift that makes no sense
+  modalities,  ///< volumes of several modalities where one is due
 };
 
 inline constexpr int most_taps = 8;
@@ -31,6 +32,7 @@ struct inferred {
   int layer = 0;          ///< ordinal of the leaf layer that is at fault, or how many were passed
   char const* name = "";  ///< its name
   dims tap[most_taps]{};  ///< shapes of taps; rank 0 = absent
+  int modalities = 1;     ///< volumes of shape `out` that one sample is made of at this point
 
   constexpr explicit operator bool() const { return why == fault::none; }
 };

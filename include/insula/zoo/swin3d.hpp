@@ -5,6 +5,7 @@
 #include "insula/layer/concat.hpp"
 #include "insula/layer/conv.hpp"
 #include "insula/layer/linear.hpp"
+#include "insula/layer/modalities.hpp"
 #include "insula/layer/norm.hpp"
 #include "insula/layer/patch.hpp"
 #include "insula/layer/pool.hpp"
@@ -29,6 +30,7 @@ struct options {
   static constexpr bool masks = false;  ///< inject a learnable mask token after patch embedding
   static constexpr op::merge_order order = op::merging;
   static constexpr bool recompute_stages = false;  ///< activation checkpointing of stages 1 and 2
+  static constexpr int modalities = 0;  ///< late fusion of so many; 0: one volume, without fusion weights
 };
 
 namespace detail {
@@ -128,12 +130,41 @@ using patch_embedding = std::conditional_t<
     seq<pad_to_multiple<cube(2)>,
         named<"patch_embed.proj", conv3d<O::features, cube(2), conv_opts{.stride = cube(2)}>>>>;
 
-/// The encoder with its five normalised feature maps as taps 0 .. 4 (F..16F channels at 1/2 .. 1/32). Each tap is a layer
-/// norm without weights of the running tensor, which itself passes on un-normalised.
+inline constexpr int fusion_tap = 6;  ///< where a late-fusion network keeps its modality_weights
+
+namespace detail {
+
+template <class O, int Level, bool Fused = (O::modalities > 0)>
+struct level {
+  using type = plain_layer_norm;
+};
+template <class O, int Level>
+struct level<O, Level, true> {
+  using type = branch<fuse_modalities<Level + 1>, plain_layer_norm, recall<fusion_tap>>;
+};
+template <class O, int Level>
+using tapped_level = tap<Level, typename level<O, Level>::type>;
+
 template <class O>
-using pyramid =
-    seq<patch_embedding<O>, tap<0, plain_layer_norm>, stage1<O>, tap<1, plain_layer_norm>, stage2<O>,
-        tap<2, plain_layer_norm>, stage3<O>, tap<3, plain_layer_norm>, stage4<O>, tap<4, plain_layer_norm>>;
+using four_stages = seq<patch_embedding<O>, tapped_level<O, 0>, stage1<O>, tapped_level<O, 1>, stage2<O>,
+                        tapped_level<O, 2>, stage3<O>, tapped_level<O, 3>, stage4<O>>;
+
+template <class O, bool Fused = (O::modalities > 0)>
+struct pyramid {
+  using type = seq<four_stages<O>, tapped_level<O, 4>>;
+};
+template <class O>
+struct pyramid<O, true> {
+  using type = modalities<O::modalities, seq<four_stages<O>, typename level<O, 4>::type, tap<4>>>;
+};
+
+}  // namespace detail
+
+/// The encoder with its five normalised feature maps as taps 0 .. 4 (F..16F channels at 1/2 .. 1/32). Each tap is a layer
+/// norm without weights of the running tensor, which itself passes on un-normalised. With O::modalities the taps are sums
+/// over modalities, by rows 1 .. 5 of the weights at fusion_tap, and the last is also the result.
+template <class O>
+using pyramid = typename detail::pyramid<O>::type;
 
 /// The same encoder without the pyramid: its result is the last map f5 (16F channels at 1/32).
 template <class O>

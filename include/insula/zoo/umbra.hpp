@@ -12,6 +12,7 @@ struct paper : swin::options {
   static constexpr int norm_groups = 8;
   static constexpr bool masks = true;
   static constexpr int decoder_width = 32;
+  static constexpr int decoder_groups = 8;  ///< of its group norms; 0 = instance norm without weights
   static constexpr int projection_hidden = 512, projection_width = 128;
   static constexpr int queue_length = 16384;
   static constexpr int crop = 96;  ///< voxels per axis
@@ -35,7 +36,7 @@ using decoder_level =
     seq<branch<resize_add<>, identity,
                seq<recall<Tap>, named<Lateral, swin::detail::conv_without_bias<O::decoder_width, 1>>>>,
         named<Smooth, seq<named<"conv", swin::detail::conv_without_bias<O::decoder_width, 3>>,
-                          named<"norm", group_norm<8, activation::gelu>>>>>;
+                          named<"norm", swin::detail::norm_act<O::decoder_groups, activation::gelu>>>>>;
 
 /// Feature pyramid decoder over taps 4 .. 0 (models/blocks.py FPNDecoderFeaturesOnly).
 template <class O>
@@ -52,6 +53,23 @@ using voxel_head = seq<named<"proj", conv3d<8 * Out, cube(1)>>, voxel_shuffle<>>
 template <class O, int Out = 1>
 using autoencoder = seq<named<"encoder", swin::pyramid<O>>, named<"feats_decoder", decoder<O>>,
                         named<"head", voxel_head<Out>>>;
+
+/// Late fusion of Modalities volumes with the published sizes (models/networks.py Swinv2LateFusionFPNDecoder): instance
+/// norms without weights, no mask token.
+template <int Modalities>
+struct paper_late_fusion : paper {
+  static constexpr int modalities = Modalities;
+  static constexpr int norm_groups = 0, decoder_groups = 0;
+  static constexpr bool masks = false;
+};
+
+/// Every modality through one shared encoder, sums of its five maps over modalities by learned weights (softmax of
+/// fusion_weights, whose row 0 the published network computes and never uses), decoder, head. Input: the modalities as
+/// channels; output: Out logits per voxel.
+template <class O, int Out>
+using late_fusion =
+    seq<tap<swin::fusion_tap, modality_weights<6, O::modalities>>, named<"encoder", swin::pyramid<O>>,
+        named<"feats_decoder", decoder<O>>, named<"head", voxel_head<Out>>>;
 
 /// The encoder alone: volume to f5.
 template <class O>
