@@ -348,6 +348,19 @@ TEST_CASE("cross-entropy on the CPU is the reference") {
   }
 }
 
+TEST_CASE("norms of weights and of decayed gradients on the CPU are the reference") {
+  for (index_t n : {1, 5, 16, 1000, 16384, 50001})
+    for (double const decay : {0.0, 0.3})
+      check_parity(
+          [&]<class B, class T>(context<B>& cx) -> outputs {
+            auto const g = input<T>(n, 1), w = input<T>(n, 2);
+            double ww = NAN, gg = NAN;
+            run<op::decayed_norms, B, T>(cx, {n, 0.25, decay, g.data(), w.data(), &ww, &gg});
+            return {{ww}, {gg}};
+          },
+          1e-13, 1e-13);  // sums of 50000 squares in double, in another order
+}
+
 TEST_CASE("the gradient of cross-entropy agrees with finite differences") {
   context<plain> cx;
   auto const x = input<double>(4 * 5, 1);

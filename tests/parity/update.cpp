@@ -26,6 +26,25 @@ TEST_CASE("updates on the CPU are the reference at awkward sizes") {
           5e-7, 1e-15);
 }
 
+TEST_CASE("Adam and momentum on the CPU are the reference at awkward sizes, decayed and not") {
+  for (index_t n : {1, 7, 16, 33, 1000, 40001})
+    for (double const decay : {0.0, 0.05})
+      for (bool const nesterov : {false, true})
+        check_parity(
+            [&]<class B, class T>(context<B>& cx) -> outputs {
+              auto const g = input<T>(n, 1);
+              auto w = input<T>(n, 2), m = input<T>(n, 3), v = input<T>(n, 4), u = input<T>(n, 5),
+                   b = input<T>(n, 6);
+              for (T& x : v) x = T(float(x) * float(x) + 0.0078125f);
+              run<op::adam, B, T>(
+                  cx, {n, 1e-2, 0.9, 0.999, 1e-8, decay, 0.25, 7, g.data(), w.data(), m.data(), v.data()});
+              run<op::momentum_step, B, T>(
+                  cx, {n, 0.9, 0.3, 0.5, decay, 0.25, nesterov, g.data(), u.data(), b.data()});
+              return {widened(w), widened(m), widened(v), widened(u), widened(b)};
+            },
+            5e-7, 1e-15);
+}
+
 TEST_CASE("the first AdamW step moves a weight by lr against the sign of its gradient, after decay") {
   context<cpu> cx;
   double const g = -4;

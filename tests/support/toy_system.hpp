@@ -6,6 +6,7 @@
 
 #include "insula/base/random.hpp"
 #include "insula/kernels/plain/update.hpp"
+#include "insula/optim/adamw.hpp"
 #include "insula/train/loop.hpp"
 #include "insula/train/montage.hpp"
 #include "insula/train/weights_io.hpp"

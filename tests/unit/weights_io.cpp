@@ -2,6 +2,7 @@
 // Weights and moments to files and back: published names and layouts, exactness, reports of what does not fit.
 #include "insula/train/weights_io.hpp"
 #include "insula/kernels/plain/update.hpp"
+#include "insula/optim/adamw.hpp"
 #include "insula/testing/compare.hpp"
 #include "support/catch.hpp"
 #include "support/folder.hpp"

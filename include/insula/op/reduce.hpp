@@ -54,6 +54,17 @@ struct sum_of_squares {
   };
 };
 
+/// *w_squares = sum of w^2, *g_squares = sum of (grad_scale g + decay w)^2, in double: the norms of LARS.
+struct decayed_norms {
+  template <class T>
+  struct args {
+    index_t n;
+    double grad_scale, decay;
+    T const *g, *w;
+    double *w_squares, *g_squares;
+  };
+};
+
 /// Masked mean squared error: *sum = sum over masked positions of (x - target)^2 over channels, in double;
 /// *count = number of masked elements. The mean is sum / count.
 struct masked_mse {

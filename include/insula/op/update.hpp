@@ -10,6 +10,7 @@ namespace insula::op {
 ///   w <- w (1 - lr decay);  m <- b1 m + (1-b1) g';  v <- b2 v + (1-b2) g'^2;
 ///   w <- w - lr (m / (1 - b1^n)) / (sqrt(v / (1 - b2^n)) + eps),  n = step (1 at the first call).
 struct adamw {
+  static constexpr char const* name = "adamw";
   template <class T>
   struct args {
     index_t n;
@@ -17,6 +18,34 @@ struct adamw {
     std::int64_t step;
     T const* g;
     T *w, *m, *v;
+  };
+};
+
+/// Adam, Kingma & Ba 2015 (arXiv 1412.6980), in PyTorch's order of operations, g' = grad_scale * g + decay * w:
+///   m <- b1 m + (1-b1) g';  v <- b2 v + (1-b2) g'^2;
+///   w <- w - lr (m / (1 - b1^n)) / (sqrt(v / (1 - b2^n)) + eps),  n = step (1 at the first call).
+struct adam {
+  static constexpr char const* name = "adam";
+  template <class T>
+  struct args {
+    index_t n;
+    double lr, beta1, beta2, eps, decay, grad_scale;
+    std::int64_t step;
+    T const* g;
+    T *w, *m, *v;
+  };
+};
+
+/// Momentum, g' = grad_scale * g + decay * w:
+///   b <- momentum b + enters g';  w <- w - rate (nesterov ? momentum b + enters g' : b).
+struct momentum_step {
+  template <class T>
+  struct args {
+    index_t n;
+    double momentum, enters, rate, decay, grad_scale;
+    bool nesterov;
+    T const* g;
+    T *w, *b;
   };
 };
 

@@ -23,6 +23,23 @@ struct warmup_cosine {
   }
 };
 
+/// Cosine over epochs after a linear warm-up, W = warm_up:
+///   e < W: peak e / W,  else minimum + (peak - minimum)(1 + cos(pi (e - W)/(epochs - W))) / 2.
+/// at(e) with whole e: 3D-Neuro-SimCLR's cosine beside LARS (PyTorch's CosineAnnealingLR), which steps once per epoch.
+/// at_step(t, n) with n steps per epoch: facebookresearch/mae, util/lr_sched.py, which steps with every iteration.
+struct epoch_cosine {
+  double peak, minimum = 0, warm_up = 0, epochs = 100;
+
+  double at(double epoch) const {
+    if (epoch < warm_up) return peak * epoch / warm_up;
+    double const x = epoch < epochs ? (epoch - warm_up) / (epochs - warm_up) : 1;
+    return minimum + (peak - minimum) * (1 + std::cos(std::numbers::pi * x)) / 2;
+  }
+  double at_step(index_t step, index_t steps_per_epoch) const {
+    return at(double(step) / double(steps_per_epoch));
+  }
+};
+
 /// v0 up to step int(a total), v1 from step int(b total) on, linear between.
 struct ramp {
   double a, b, v0, v1;

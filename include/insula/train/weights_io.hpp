@@ -2,10 +2,11 @@
 // Weights, optimiser moments and other ranges between memory and safetensors files, in published names and layouts.
 #pragma once
 
+#include <algorithm>
+
 #include "insula/io/mapping.hpp"
 #include "insula/io/safetensors.hpp"
 #include "insula/net/describe.hpp"
-#include "insula/optim/adamw.hpp"
 #include "insula/train/state.hpp"
 
 namespace insula {
@@ -102,22 +103,24 @@ void restore_values(safetensors_file const& file, std::string_view name, std::sp
   if (!bytes.empty()) std::memcpy(out.data(), bytes.data(), bytes.size());
 }
 
-/// Adds AdamW's moments as "optimizer.first_moment.<name>" and "optimizer.second_moment.<name>", and its step counters to
-/// the state as "optimizer.steps", one number per group.
-template <scalar T, class B>
+/// Adds what an optimiser (adamw, adam, lars, sgd) remembers as "optimizer.<range>.<name>", for example
+/// "optimizer.first_moment.head.weight", and its step counters to the state as "optimizer.steps". `places` are the tensors
+/// that it trains.
+template <class Optimizer>
 void add_optimizer(safetensors_writer& w, state_map& state, std::vector<tensor_place> const& places,
-                   adamw<T, B>& optimizer) {
-  add_tensors<T>(w, places, optimizer.first_moment().data(), "optimizer.first_moment.");
-  add_tensors<T>(w, places, optimizer.second_moment().data(), "optimizer.second_moment.");
+                   Optimizer& optimizer) {
+  optimizer.each_range([&](char const* name, auto const* range) {
+    add_tensors(w, places, range, text("optimizer.", name, "."));
+  });
   std::string steps;
   for (auto const c : optimizer.counts()) steps += (steps.empty() ? "" : ",") + text(c);
   state["optimizer.steps"] = steps;
 }
 
-/// The reverse of add_optimizer(). Throws error if tensors, shapes or the number of groups differ.
-template <scalar T, class B>
+/// The reverse of add_optimizer(). Throws error if tensors, shapes, the number of groups or the kind of optimiser differ.
+template <class Optimizer>
 void restore_optimizer(safetensors_file const& file, state_map const& state,
-                       std::vector<tensor_place> const& places, adamw<T, B>& optimizer) {
+                       std::vector<tensor_place> const& places, Optimizer& optimizer) {
   std::vector<std::int64_t> steps;
   std::string_view rest = state_text(state, "optimizer.steps");
   while (!rest.empty()) {
@@ -125,11 +128,20 @@ void restore_optimizer(safetensors_file const& file, state_map const& state,
     steps.push_back(state_integer({{"optimizer.steps", std::string(word)}}, "optimizer.steps"));
     rest.remove_prefix(std::min(rest.size(), word.size() + 1));
   }
+  optimizer.each_range([&](char const* name, auto*) {
+    std::string const prefix = text("optimizer.", name, ".");
+    auto const has = [&](tensor_info const& t) { return t.name.starts_with(prefix); };
+    check(std::any_of(file.tensors().begin(), file.tensors().end(), has), file.path(),
+          ": there is no tensor \"", prefix,
+          "...\": the checkpoint was written with another optimiser; resume with the settings of the first "
+          "run");
+  });
   check(steps.size() == optimizer.counts().size(), file.path(), ": the optimiser had ", steps.size(),
         " parameter groups, now it has ", optimizer.counts().size(),
         "; resume with the settings of the first run");
-  restore_tensors<T>(file, places, optimizer.first_moment().data(), "optimizer.first_moment.");
-  restore_tensors<T>(file, places, optimizer.second_moment().data(), "optimizer.second_moment.");
+  optimizer.each_range([&](char const* name, auto* range) {
+    restore_tensors(file, places, range, text("optimizer.", name, "."));
+  });
   optimizer.counts() = steps;
 }
 

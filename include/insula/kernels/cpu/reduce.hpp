@@ -195,6 +195,27 @@ struct kernel<op::sum_of_squares, cpu, T> {
 };
 
 template <scalar T>
+struct kernel<op::decayed_norms, cpu, T> {
+  static void run(context<cpu>& cx, typename op::decayed_norms::args<T> const& a) {
+    scratch s(cx);
+    index_t const chunks = chunk_count(a.n, chunk_elements);
+    double *const w_part = s.take<double>(chunks), *const g_part = s.take<double>(chunks);
+    auto const scale = simd::broadcast(a.grad_scale), decay = simd::broadcast(a.decay);
+    run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t t, int) {
+      T const *const g = a.g + begin, *const w = a.w + begin;
+      w_part[t] = detail::reduce::sum_of_squares(end - begin, w);
+      g_part[t] = detail::reduce::sum_registers(end - begin, [=](index_t i, auto lanes) {
+        auto const v =
+            simd::fma(decay, simd::load_double(w + i, lanes), scale * simd::load_double(g + i, lanes));
+        return v * v;
+      });
+    });
+    *a.w_squares = detail::reduce::ordered_sum(chunks, w_part);
+    *a.g_squares = detail::reduce::ordered_sum(chunks, g_part);
+  }
+};
+
+template <scalar T>
 struct kernel<op::masked_mse, cpu, T> {
   static void run(context<cpu>& cx, typename op::masked_mse::args<T> const& a) {
     index_t const channels = a.channels, each = chunk_rows(channels), chunks = chunk_count(a.positions, each);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPU kernels of adamw, ema and scale: one pass over the ranges, in place.
+// CPU kernels of adam, adamw, momentum_step, ema and scale: one pass over the ranges, in place.
 #pragma once
 
 #include <cmath>
@@ -31,6 +31,54 @@ struct kernel<op::adamw, cpu, T> {
         simd::store(pw + i, simd::load(pw + i, lanes) * keep - step, lanes);
         simd::store(pm + i, m, lanes);
         simd::store(pv + i, v, lanes);
+      });
+    });
+  }
+};
+
+template <scalar T>
+struct kernel<op::adam, cpu, T> {
+  static void run(context<cpu>& cx, typename op::adam::args<T> const& a) {
+    using simd::broadcast;
+    double const correction1 = 1 - std::pow(a.beta1, double(a.step));
+    double const correction2 = 1 - std::pow(a.beta2, double(a.step));
+    auto const decay = broadcast(T(a.decay)), rate = broadcast(T(a.lr / correction1));
+    auto const root = broadcast(T(1 / std::sqrt(correction2))), eps = broadcast(T(a.eps));
+    auto const old1 = broadcast(T(a.beta1)), new1 = broadcast(T(1 - a.beta1));
+    auto const old2 = broadcast(T(a.beta2)), new2 = broadcast(T(1 - a.beta2));
+    auto const grad_scale = broadcast(T(a.grad_scale));
+    run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
+      T const* const pg = a.g + begin;
+      T *const pw = a.w + begin, *const pm = a.m + begin, *const pv = a.v + begin;
+      simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
+        auto const w = simd::load(pw + i, lanes);
+        auto const g = simd::fma(decay, w, grad_scale * simd::load(pg + i, lanes));
+        auto const m = simd::fma(old1, simd::load(pm + i, lanes), new1 * g);
+        auto const v = simd::fma(old2, simd::load(pv + i, lanes), new2 * g * g);
+        simd::store(pw + i, w - rate * m / simd::fma(simd::sqrt<T>(v), root, eps), lanes);
+        simd::store(pm + i, m, lanes);
+        simd::store(pv + i, v, lanes);
+      });
+    });
+  }
+};
+
+template <scalar T>
+struct kernel<op::momentum_step, cpu, T> {
+  static void run(context<cpu>& cx, typename op::momentum_step::args<T> const& a) {
+    using simd::broadcast;
+    auto const momentum = broadcast(T(a.momentum)), enters = broadcast(T(a.enters)),
+               rate = broadcast(T(a.rate));
+    auto const decay = broadcast(T(a.decay)), grad_scale = broadcast(T(a.grad_scale));
+    run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
+      T const* const pg = a.g + begin;
+      T *const pw = a.w + begin, *const pb = a.b + begin;
+      simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
+        auto const w = simd::load(pw + i, lanes);
+        auto const step = enters * simd::fma(decay, w, grad_scale * simd::load(pg + i, lanes));
+        auto const b = simd::fma(momentum, simd::load(pb + i, lanes), step);
+        simd::store(pw + i, simd::fnma(rate, a.nesterov ? simd::fma(momentum, b, step) : b, w), lanes);
+        simd::store(pb + i, b, lanes);
       });
     });
   }

@@ -81,6 +81,18 @@ struct kernel<op::sum_of_squares, plain, T> {
 };
 
 template <class T>
+struct kernel<op::decayed_norms, plain, T> {
+  static void run(context<plain>&, typename op::decayed_norms::args<T> const& a) {
+    double w_squares = 0, g_squares = 0;
+    for (index_t i = 0; i < a.n; ++i) {
+      double const w = double(a.w[i]), g = a.grad_scale * double(a.g[i]) + a.decay * w;
+      w_squares += w * w, g_squares += g * g;
+    }
+    *a.w_squares = w_squares, *a.g_squares = g_squares;
+  }
+};
+
+template <class T>
 struct kernel<op::masked_mse, plain, T> {
   static void run(context<plain>&, typename op::masked_mse::args<T> const& a) {
     double sum = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reference twins of adamw, ema and scale, computed in double.
+// Reference twins of adam, adamw, momentum_step, ema and scale, computed in double.
 #pragma once
 
 #include <cmath>
@@ -22,6 +22,33 @@ struct kernel<op::adamw, plain, T> {
       double const w = double(a.w[i]) * (1 - a.lr * a.decay);
       a.w[i] = T(w - a.lr * (m / correction1) / (std::sqrt(v / correction2) + a.eps));
       a.m[i] = T(m), a.v[i] = T(v);
+    }
+  }
+};
+
+template <scalar T>
+struct kernel<op::adam, plain, T> {
+  static void run(context<plain>&, op::adam::args<T> const& a) {
+    double const correction1 = 1 - std::pow(a.beta1, double(a.step));
+    double const correction2 = 1 - std::pow(a.beta2, double(a.step));
+    for (index_t i = 0; i < a.n; ++i) {
+      double const w = double(a.w[i]), g = a.grad_scale * double(a.g[i]) + a.decay * w;
+      double const m = a.beta1 * double(a.m[i]) + (1 - a.beta1) * g;
+      double const v = a.beta2 * double(a.v[i]) + (1 - a.beta2) * g * g;
+      a.w[i] = T(w - a.lr * (m / correction1) / (std::sqrt(v / correction2) + a.eps));
+      a.m[i] = T(m), a.v[i] = T(v);
+    }
+  }
+};
+
+template <scalar T>
+struct kernel<op::momentum_step, plain, T> {
+  static void run(context<plain>&, op::momentum_step::args<T> const& a) {
+    for (index_t i = 0; i < a.n; ++i) {
+      double const w = double(a.w[i]), g = a.grad_scale * double(a.g[i]) + a.decay * w;
+      double const b = a.momentum * double(a.b[i]) + a.enters * g;
+      a.w[i] = T(w - a.rate * (a.nesterov ? a.momentum * b + a.enters * g : b));
+      a.b[i] = T(b);
     }
   }
 };
