@@ -7,6 +7,7 @@
 #include "insula/kernels/cpu/pointwise.hpp"
 #include "insula/kernels/cpu/reduce.hpp"
 #include "insula/kernels/cpu/resample.hpp"
+#include "insula/kernels/cpu/target_loss.hpp"
 
 #include "insula/kernels/cpu/instantiate.hpp"
 
@@ -42,3 +43,7 @@ INSULA_INSTANTIATE(info_nce)
 INSULA_INSTANTIATE(cross_entropy)
 INSULA_INSTANTIATE(resize)
 INSULA_INSTANTIATE(resize_grad)
+INSULA_INSTANTIATE(absolute_error)
+INSULA_INSTANTIATE(absolute_error_grad)
+INSULA_INSTANTIATE(bce_with_logits)
+INSULA_INSTANTIATE(bce_with_logits_grad)

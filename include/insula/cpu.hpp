@@ -18,6 +18,7 @@
 #include "insula/kernels/cpu/pointwise.hpp"
 #include "insula/kernels/cpu/reduce.hpp"
 #include "insula/kernels/cpu/resample.hpp"
+#include "insula/kernels/cpu/target_loss.hpp"
 #include "insula/kernels/cpu/update.hpp"
 #include "insula/kernels/cpu/window_attention.hpp"
 #include "insula/kernels/cpu/window_attention_backward.hpp"

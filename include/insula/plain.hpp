@@ -14,5 +14,6 @@
 #include "insula/kernels/plain/pointwise.hpp"
 #include "insula/kernels/plain/reduce.hpp"
 #include "insula/kernels/plain/resample.hpp"
+#include "insula/kernels/plain/target_loss.hpp"
 #include "insula/kernels/plain/update.hpp"
 #include "insula/kernels/plain/window_attention.hpp"
