@@ -7,6 +7,7 @@
 
 #include "insula/base/check.hpp"
 #include "insula/base/config.hpp"
+#include "insula/eval/summary.hpp"
 
 namespace insula {
 
@@ -32,11 +33,5 @@ inline void check_table(embedding_table const& t, char const* who) {
   check(index_t(t.values.size()) == t.rows() * t.width, who, ": ", t.values.size(), " values do not fill ",
         t.rows(), " rows of ", t.width, " components; every row needs one source and ", t.width, " values");
 }
-
-/// Mean and spread of n numbers.
-struct mean_and_spread {
-  double mean = 0, deviation = 0;
-  index_t count = 0;
-};
 
 }  // namespace insula
