@@ -34,19 +34,17 @@ struct resample_options {
   outside beyond = outside::edge;
 };
 
-/// Volume of size `out` whose voxel o holds x at map(o). Positions are float32, as is the interpolation; where o
-/// lies in the world is kept up to date. Linear with outside::edge is the fast path.
-inline volume resample(volume const& x, extent out, index_map const& map, resample_options how = {},
-                       thread_pool* pool = nullptr) {
-  sampler const from(x);
-  volume y = make_volume(out, 0, placed(x.to_world, map));
+/// y[o] = x at map(o) for every voxel o of `out` (=). Positions are float32, as is the interpolation. Linear with
+/// outside::edge is the fast path.
+inline void resample_into(sampler const& from, extent out, index_map const& map, resample_options how,
+                          float* y, thread_pool* pool = nullptr) {
   for_tasks(pool, out.d, [&](index_t d) {
     for (index_t h = 0; h < out.h; ++h) {
       float base[3], step[3];
       for (std::size_t a = 0; a < 3; ++a)
         base[a] = float(map[4 * a] * double(d) + map[4 * a + 1] * double(h) + map[4 * a + 3]),
         step[a] = float(map[4 * a + 2]);
-      float* const row = &y.at(d, h, 0);
+      float* const row = y + (d * out.h + h) * out.w;
       for (index_t w = 0; w < out.w; w += lanes) {
         float q[3][lanes], part[lanes];
         for (int a = 0; a < 3; ++a)
@@ -63,6 +61,14 @@ inline volume resample(volume const& x, extent out, index_map const& map, resamp
       }
     }
   });
+}
+
+/// Volume of size `out` whose voxel o holds x at map(o), as resample_into(); where o lies in the world is kept up to date.
+inline volume resample(volume const& x, extent out, index_map const& map, resample_options how = {},
+                       thread_pool* pool = nullptr) {
+  sampler const from(x);
+  volume y = make_volume(out, 0, placed(x.to_world, map));
+  resample_into(from, out, map, how, y.voxels.data(), pool);
   return y;
 }
 

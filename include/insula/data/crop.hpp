@@ -80,6 +80,15 @@ inline volume crop(volume const& x, extent corner, extent size, thread_pool* poo
   return detail::window(x, size, corner, padding::edge, pool);
 }
 
+/// A block of voxels: first index and size per axis.
+struct box {
+  extent from{0, 0, 0}, size{0, 0, 0};
+  friend constexpr bool operator==(box const&, box const&) = default;
+};
+
+/// The voxels inside `b`. Throws error if `b` is empty or reaches outside.
+inline volume crop(volume const& v, box const& b) { return crop(v, b.from, b.size); }
+
 /// A corner for a crop of `size`, uniform on {0 .. n - size} per axis. Throws if n < size.
 inline extent draw_corner(extent n, extent size, random_stream& random) {
   extent corner;
@@ -89,6 +98,21 @@ inline extent draw_corner(extent n, extent size, random_stream& random) {
     corner[a] = random.below(n[a] - size[a] + 1);
   }
   return corner;
+}
+
+/// A box of random size inside n: sizes uniform on {least .. n} for axes 0, 1, 2, then corners uniform on {0 .. n - size}, an
+/// axis of full size without a draw. Project-MONAI/MONAI 1.3.0, monai/transforms/croppad/array.py: RandSpatialCrop with
+/// random_center and random_size. Throws error unless 1 <= least <= n.
+inline box draw_box(extent n, extent least, random_stream& random) {
+  box b;
+  for (int a = 0; a < 3; ++a) {
+    check(least[a] >= 1 && least[a] <= n[a], "draw_box: a crop of at least ", least, " does not fit into ", n,
+          " along axis ", a, ": lower the smallest crop");
+    b.size[a] = least[a] + random.below(n[a] - least[a] + 1);
+  }
+  for (int a = 0; a < 3; ++a)
+    if (b.size[a] < n[a]) b.from[a] = random.below(n[a] - b.size[a] + 1);
+  return b;
 }
 
 /// Corner of a centre crop: max(floor(n / 2) - floor(size / 2), 0) per axis.

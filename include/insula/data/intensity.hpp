@@ -96,6 +96,50 @@ inline void z_score(volume& v, volume const& mask) {
   detail::standardise(v, [&](std::size_t i) { return mask.voxels[i] > 0; });
 }
 
+/// The normalisation of 3D-Neuro-SimCLR, with the mask m as weights (0 and 1 in practice):
+///   v = x m,  n = max(sum m, 1),  mean = sum v / n,  deviation = sqrt(sum v^2 / n - mean^2 + 1e-12),
+///   y = (v - mean) / deviation * m.
+/// Sums in double. y may be x. Voxels that are not finite spread as in the published code: the caller looks at
+/// masked_statistics::usable. emilykaczmarek/3D-Neuro-SimCLR, datasets/t1_datasets.py.
+struct masked_statistics {
+  double mean = 0, deviation = 0;
+  bool usable = false;  ///< y is finite everywhere and not all 0
+};
+inline masked_statistics masked_z_score(index_t n, float const* x, float const* m, float* y) {
+  constexpr int chains = 8;
+  double weight[chains] = {}, sum[chains] = {}, squares[chains] = {};
+  auto const add = [&](index_t i, int l) {
+    double const v = double(x[i] * m[i]);
+    weight[l] += double(m[i]), sum[l] += v, squares[l] += v * v;
+  };
+  index_t i = 0;
+  for (; i + chains <= n; i += chains)
+    for (int l = 0; l < chains; ++l) add(i + l, l);
+  for (; i < n; ++i) add(i, 0);
+  for (int l = 1; l < chains; ++l) weight[0] += weight[l], sum[0] += sum[l], squares[0] += squares[l];
+  double const count = std::max(weight[0], 1.0), mean = sum[0] / count;
+  masked_statistics s{mean, std::sqrt(squares[0] / count - mean * mean + 1e-12), false};
+  auto const centre = float(s.mean), gain = float(1 / s.deviation);
+  float most[chains] = {}, poison[chains] = {};  // 0 * v is NaN where v is not finite
+  auto const write = [&](index_t k, int l) {
+    float const v = (x[k] * m[k] - centre) * gain * m[k];
+    y[k] = v;
+    most[l] = std::max(most[l], std::fabs(v)), poison[l] += v * 0.0f;
+  };
+  for (i = 0; i + chains <= n; i += chains)
+    for (int l = 0; l < chains; ++l) write(i + l, l);
+  for (; i < n; ++i) write(i, 0);
+  for (int l = 1; l < chains; ++l) most[0] = std::max(most[0], most[l]), poison[0] += poison[l];
+  s.usable = poison[0] == 0 && most[0] > 0;
+  return s;
+}
+/// The same, in place. Throws error if the sizes differ.
+inline masked_statistics masked_z_score(volume& v, volume const& mask) {
+  check(v.size == mask.size && v.voxels.size() == mask.voxels.size(), "masked_z_score: the image has ",
+        v.size, " voxels, the mask ", mask.size, ": resample the mask onto the image");
+  return masked_z_score(v.count(), v.voxels.data(), mask.voxels.data(), v.voxels.data());
+}
+
 /// Maps the chosen voxels linearly so that their least becomes `low` and their greatest `high`; the others stay. If all are
 /// equal they become `low`. Throws error if a voxel is not finite.
 inline void min_max(volume& v, double low = 0, double high = 1, voxels_over which = voxels_over::all) {

@@ -48,6 +48,30 @@ inline void adjust_gamma(volume& x, double g, thread_pool* pool = nullptr) {
       x, [=](float v) { return fast_power((v - low) * scale, power) * range + low; }, pool);
 }
 
+struct contrast_adjustment {
+  double gamma = 1;
+  bool invert = false;             ///< works on -x
+  bool retain_statistics = false;  ///< gives x its mean and unbiased deviation back
+};
+
+/// adjust_gamma(), on -x if `invert`; with retain_statistics then x = (x - mean) / (deviation + 1e-8) D + M, where M and D are
+/// mean and unbiased deviation before the power. Over all voxels, background included.
+/// Project-MONAI/MONAI 1.3.0, monai/transforms/intensity/array.py: AdjustContrast.
+inline void adjust_contrast(volume& x, contrast_adjustment const& c, thread_pool* pool = nullptr) {
+  auto const negate = [](float v) { return -v; };
+  if (c.invert) map_voxels(x, negate, pool);
+  auto const before = c.retain_statistics ? statistics(x, pool) : voxel_statistics{};
+  adjust_gamma(x, c.gamma, pool);
+  if (c.retain_statistics) {
+    auto const after = statistics(x, pool);
+    double const n = double(x.count()), unbiased = n > 1 ? n / (n - 1) : 1;
+    double const gain = std::sqrt(before.variance * unbiased) / (std::sqrt(after.variance * unbiased) + 1e-8);
+    map_voxels(
+        x, [=](float v) { return float((double(v) - after.mean) * gain + before.mean); }, pool);
+  }
+  if (c.invert) map_voxels(x, negate, pool);
+}
+
 /// Coefficients of a bias field of degree 3 in the order: for i in 0..3, for j in 0..3-i, for k in 0..3-i-j.
 using bias_coefficients = std::array<double, 20>;
 

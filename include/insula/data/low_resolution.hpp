@@ -53,28 +53,31 @@ inline volume resize_nearest(volume const& x, extent size, thread_pool* pool = n
   return y;
 }
 
-/// x at `size` voxels: per axis s = max((o + 1/2) in/out - 1/2, 0), i = floor(s), t = s - i, value
-/// (1 - t) x[i] + t x[min(i + 1, in - 1)]. The identity if the sizes agree.
+/// What output o of an axis samples: (1 - t) x[low] + t x[high].
+struct resize_tap {
+  index_t low, high;
+  float t;
+};
+/// The trilinear rule, in -> out voxels: s = max((o + 1/2) in/out - 1/2, 0), low = floor(s), t = s - low,
+/// high = min(low + 1, in - 1). PyTorch's interpolate with align_corners = false.
+inline resize_tap trilinear_tap(index_t o, index_t in, index_t out) {
+  double const s = std::max((double(o) + 0.5) * double(in) / double(out) - 0.5, 0.0);
+  index_t const i = std::min(index_t(s), in - 1);
+  return {i, std::min(i + 1, in - 1), float(s - double(i))};
+}
+
+/// x at `size` voxels, trilinear rule above per axis. The identity if the sizes agree.
 inline volume resize_trilinear(volume const& x, extent size, thread_pool* pool = nullptr) {
   detail::check_resize("resize_trilinear", x.size, size);
   if (x.size == size) return x;
-  struct tap {
-    index_t low, high;
-    float t;
-  };
-  auto const tap_of = [](index_t o, index_t in, index_t out) {
-    double const s = std::max((double(o) + 0.5) * double(in) / double(out) - 0.5, 0.0);
-    index_t const i = std::min(index_t(s), in - 1);
-    return tap{i, std::min(i + 1, in - 1), float(s - double(i))};
-  };
   volume y = make_volume(size, 0, placed(x.to_world, detail::resize_map(x.size, size)));
-  std::vector<tap> along;
-  for (index_t w = 0; w < size.w; ++w) along.push_back(tap_of(w, x.size.w, size.w));
+  std::vector<resize_tap> along;
+  for (index_t w = 0; w < size.w; ++w) along.push_back(trilinear_tap(w, x.size.w, size.w));
   for_tasks(pool, size.d, [&](index_t d) {
-    tap const td = tap_of(d, x.size.d, size.d);
+    resize_tap const td = trilinear_tap(d, x.size.d, size.d);
     std::vector<float> row(static_cast<std::size_t>(x.size.w));
     for (index_t h = 0; h < size.h; ++h) {
-      tap const th = tap_of(h, x.size.h, size.h);
+      resize_tap const th = trilinear_tap(h, x.size.h, size.h);
       auto const from = [&](index_t i, index_t j) { return x.voxels.data() + (i * x.size.h + j) * x.size.w; };
       float const *const a = from(td.low, th.low), *const b = from(td.low, th.high),
                          *const c = from(td.high, th.low), *const e = from(td.high, th.high);
@@ -85,7 +88,7 @@ inline volume resize_trilinear(volume const& x, extent size, thread_pool* pool =
       }
       float* const to = &y.at(d, h, 0);
       for (index_t w = 0; w < size.w; ++w) {
-        tap const& k = along[std::size_t(w)];
+        resize_tap const& k = along[std::size_t(w)];
         to[w] = r[k.low] + k.t * (r[k.high] - r[k.low]);
       }
     }

@@ -139,15 +139,6 @@ inline volume resample_onto(volume const& v, extent size, affine const& to_world
   return out;
 }
 
-/// A block of voxels: first index and size per axis.
-struct box {
-  extent from{0, 0, 0}, size{0, 0, 0};
-  friend constexpr bool operator==(box const&, box const&) = default;
-};
-
-/// The voxels inside `b`. Throws error if `b` is empty or reaches outside.
-inline volume crop(volume const& v, box const& b) { return crop(v, b.from, b.size); }
-
 /// The smallest box around all voxels that are neither 0 nor NaN, grown by `margin` voxels and clipped to the volume.
 /// Throws error if there are none.
 inline box brain_box(volume const& v, index_t margin = 0) {
