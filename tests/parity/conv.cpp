@@ -186,6 +186,11 @@ TEST_CASE("depth-wise convolutions agree with the plain ones") {
   compare_conv({1, {7, 6, 9}, 18, 18, cube(3), {1, 2, 2}, cube(1), 18}, 23);
   compare_conv({1, {5, 6, 7}, 17, 17, {1, 2, 4}, {2, 1, 1}, {0, 1, 2}, 17}, 24);
   compare_conv({2, {3, 3, 3}, 70, 70, cube(5), cube(1), cube(2), 70}, 25);
+  compare_conv({1, {3, 19, 53}, 9, 9, cube(5), cube(1), cube(2), 9}, 26);  // several runs of rows and tiles
+  compare_conv({1, {4, 31, 40}, 12, 12, cube(3), cube(1), cube(1), 12}, 27);
+  compare_conv({1, {3, 9, 1}, 6, 6, {3, 3, 7}, cube(1), {1, 1, 3}, 6},
+               28);  // gradients shorter than the taps
+  compare_conv({1, {2, 12, 60}, 7, 7, {1, 7, 7}, cube(1), {0, 3, 3}, 7}, 29);
 }
 
 TEST_CASE("convolutions of random geometry agree with the plain ones") {

@@ -8,6 +8,8 @@
 namespace insula::detail::conv {
 
 inline constexpr index_t ring_bytes = 512 << 10;  // of the planes one task keeps
+inline constexpr index_t nearest_bytes =
+    24 << 10;  // of rows that stay in the L1 cache while all their taps pass
 
 /// How a depth-wise lattice is cut: runs of channels, runs of rows, and slabs of planes if there would be few tasks.
 struct depthwise_cut {
@@ -38,14 +40,16 @@ struct depthwise_cut {
   index_t blocks(index_t batch) const { return batch * row_blocks * slabs; }
 };
 
-/// One block of outputs and the ring of padded input planes it reads.
+/// One block of outputs and the ring of padded input planes it reads. A register of channels has its own ring, so what
+/// is read together lies together: memory is [register][plane][row][position][lane].
 template <scalar T>
 struct depthwise_ring {
+  static constexpr index_t w = simd::width<T>;
   lattice const& l;
   depthwise_cut const& cut;
   T const* x;
   index_t sample, d_from, d_to, h_from, h_to, channel, channels;  // `channels` from `channel` on exist
-  index_t row_from, row_to, row_size, plane_size, packed;
+  index_t row_from, row_to, row_size, plane_size, register_size, packed;
   T* memory;
 
   static index_t elements(lattice const& l, depthwise_cut const& cut) {
@@ -64,14 +68,19 @@ struct depthwise_ring {
     line const& hl = l.at[1];
     row_from = h_from * hl.stride + hl.start, row_to = row_from + reach(hl, h_to - h_from);
     row_from = row_from < 0 ? 0 : row_from, row_to = row_to > hl.in ? hl.in : row_to;
-    row_size = reach(l.at[2], l.at[2].count) * c.channels;
+    row_size = reach(l.at[2], l.at[2].count) * w;
     plane_size = (row_to > row_from ? row_to - row_from : 0) * row_size;
+    register_size = l.at[0].taps * plane_size;
     packed = d_from * l.at[0].stride + l.at[0].start;
   }
 
+  index_t registers() const { return ceil_divide(channels, w); }
+  /// Channels of register r, w but for the last.
+  int lanes(index_t r) const { return channels - r * w < w ? int(channels - r * w) : int(w); }
   bool holds(index_t d, index_t h) const { return d >= 0 && d < l.at[0].in && h >= 0 && h < l.at[1].in; }
-  T const* row(index_t d, index_t h) const {
-    return memory + d % l.at[0].taps * plane_size + (h - row_from) * row_size;
+  /// Offset of a row in the ring of each register, which starts at memory + r * register_size.
+  index_t row(index_t d, index_t h) const {
+    return d % l.at[0].taps * plane_size + (h - row_from) * row_size;
   }
 
   /// Brings in the planes that outputs of depth d need.
@@ -96,96 +105,129 @@ struct depthwise_ring {
 
  private:
   void pack_plane(index_t d) {
-    constexpr int w = simd::width<T>;
     line const& wl = l.at[2];
-    index_t const count = reach(wl, wl.count), whole = channels / w * w;
+    index_t const count = reach(wl, wl.count), all = registers();
     for (index_t h = row_from; h < row_to; ++h) {
-      T* y = memory + d % l.at[0].taps * plane_size + (h - row_from) * row_size;
+      T* y = memory + row(d, h);
       T const* s = x + ((sample * l.at[0].in + d) * l.at[1].in + h) * wl.in * l.in_channels + channel;
-      for (index_t q = 0; q < count; ++q, y += cut.channels) {
+      for (index_t q = 0; q < count; ++q, y += w) {
         index_t const at = wl.start + q;
-        if (at < 0 || at >= wl.in) {
-          std::memset(y, 0, std::size_t(cut.channels) * sizeof(T));
-          continue;
-        }
+        bool const there = at >= 0 && at < wl.in;
         T const* from = s + at * l.in_channels;
-        index_t i = 0;
-        for (; i < whole; i += w) simd::store(y + i, simd::load(from + i));
-        if (i < cut.channels) simd::store(y + i, simd::load(from + i, int(channels - i)));
+        for (index_t r = 0; r < all; ++r)
+          simd::store(y + r * register_size, !there          ? simd::zero<T>()
+                                             : lanes(r) == w ? simd::load(from + r * w)
+                                                             : simd::load(from + r * w, lanes(r)));
       }
     }
   }
 };
 
-/// One row of taps over M outputs: sum[m] += sum over k of x[(m stride + k) step] w[k step]. K = 0: `taps` at run time.
+/// One row of K taps over M outputs: sum[m] += sum over k of x[m + k] w[k]. As many taps at a time as there are registers
+/// for, so that an input is loaded once for all of them.
 template <scalar T, int K, int M>
-INSULA_INLINE void slide(T const* x, T const* w, index_t step, index_t stride, index_t taps,
-                         simd::pack<T> (&sum)[M]) {
-  if constexpr (K > 0) {
-    simd::pack<T> weight[K];
+INSULA_INLINE void slide(T const* x, T const* w, simd::pack<T> (&sum)[M]) {
+  constexpr int room = simd::register_count - M - 1, together = K < room ? K : room;
+  constexpr index_t step = simd::width<T>;
+  simd::pack<T> weight[together];
 #pragma GCC unroll 8
-    for (int k = 0; k < K; ++k) weight[k] = simd::load(w + k * step);
+  for (int k = 0; k < together; ++k) weight[k] = simd::load(w + k * step);
 #pragma GCC unroll 32
-    for (int j = 0; j < M + K - 1; ++j) {
-      simd::pack<T> const v = simd::load(x + j * step);
+  for (int j = 0; j < M + together - 1; ++j) {
+    simd::pack<T> const v = simd::load(x + j * step);
 #pragma GCC unroll 8
-      for (int k = 0; k < K; ++k)
-        if (j - k >= 0 && j - k < M) sum[j - k] = simd::fma(v, weight[k], sum[j - k]);
-    }
-  } else {
-    for (index_t k = 0; k < taps; ++k) {
-      simd::pack<T> const weight = simd::load(w + k * step);
+    for (int k = 0; k < together; ++k)
+      if (j - k >= 0 && j - k < M) sum[j - k] = simd::fma(v, weight[k], sum[j - k]);
+  }
+  if constexpr (K > together) slide<T, K - together, M>(x + together * step, w + together * step, sum);
+}
+
+/// The same for any stride and number of taps: sum[m] += sum over k of x[m stride + k] w[k].
+template <scalar T, int M>
+INSULA_INLINE void slide(T const* x, T const* w, index_t stride, index_t taps, simd::pack<T> (&sum)[M]) {
+  constexpr index_t step = simd::width<T>;
+  for (index_t k = 0; k < taps; ++k) {
+    simd::pack<T> const weight = simd::load(w + k * step);
 #pragma GCC unroll 16
-      for (int m = 0; m < M; ++m) sum[m] = simd::fma(simd::load(x + (m * stride + k) * step), weight, sum[m]);
-    }
+    for (int m = 0; m < M; ++m) sum[m] = simd::fma(simd::load(x + (m * stride + k) * step), weight, sum[m]);
   }
 }
 
-/// What all tiles of one output row share: where its rows of inputs and taps are.
+/// What all tiles of a register of channels share.
 template <scalar T>
-struct depthwise_row {
-  stretch const* at;  // in a: rows of x, in b: rows of taps
-  index_t count;
+struct depthwise_column {
   T const *x, *w;
-  index_t step, stride, taps;  // elements from one position to the next
-  T const* bias;               // of this register of channels, or null
+  index_t stride, taps;  // along the width
+  T const* bias;         // of this register of channels, or null
   bool adds;
-  T* y;
-  index_t y_step;
+  index_t y_step;  // elements from one output to the next
   int last;
 };
 
-inline constexpr int slide_lengths[] = {12, 8, 4, 2, 1};
-template <int K>
-inline constexpr int first_slide = simd::register_count == 32 ? 0
-                                   : K == 7                   ? 2
-                                                              : 1;
-
-template <scalar T, int K, int I>
-void slide_row(depthwise_row<T> const& r, index_t from, index_t count) {
-  constexpr int m = slide_lengths[I];
-  for (; count >= m; from += m, count -= m) {
-    simd::pack<T> sum[m];
+/// M outputs from position `from` on. `at`: in a, rows of x; in b, rows of taps; y: the first of them.
+template <scalar T, int K, int M>
+void slide_tile(depthwise_column<T> const& c, stretch const* at, index_t count, index_t from, T* y) {
+  simd::pack<T> sum[M];
 #pragma GCC unroll 16
-    for (int i = 0; i < m; ++i) sum[i] = simd::zero<T>();
-    for (index_t s = 0; s < r.count; ++s)
-      slide<T, K, m>(r.x + r.at[s].a + from * r.stride * r.step, r.w + r.at[s].b, r.step, r.stride, r.taps,
-                     sum);
-    T* y = r.y + from * r.y_step;
-    bool const full = r.last == simd::width<T>;
-    for (int i = 0; i < m; ++i, y += r.y_step) {
-      if (T const* rest = r.adds ? y : r.bias) sum[i] += full ? simd::load(rest) : simd::load(rest, r.last);
-      if (full)
-        simd::store(y, sum[i]);
-      else
-        simd::store(y, sum[i], r.last);
-    }
+  for (int i = 0; i < M; ++i) sum[i] = simd::zero<T>();
+  T const* const x = c.x + from * c.stride * simd::width<T>;
+  for (index_t s = 0; s < count; ++s)
+    if constexpr (K > 0)
+      slide<T, K, M>(x + at[s].a, c.w + at[s].b, sum);
+    else
+      slide<T, M>(x + at[s].a, c.w + at[s].b, c.stride, c.taps, sum);
+  bool const full = c.last == simd::width<T>;
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i, y += c.y_step) {
+    if (T const* rest = c.adds ? y : c.bias) sum[i] += full ? simd::load(rest) : simd::load(rest, c.last);
+    if (full)
+      simd::store(y, sum[i]);
+    else
+      simd::store(y, sum[i], c.last);
   }
-  if constexpr (m > 1)
-    if (count > 0) slide_row<T, K, I + 1>(r, from, count);
 }
 
-/// y (+)= b + the depth-wise lattice's convolution of x with w (kernel, channels).
+inline constexpr index_t slide_lengths[] = {12, 8, 4, 2, 1};
+
+/// The longest tile that fits the outputs left.
+inline index_t slide_length(index_t left) {
+  for (index_t length : slide_lengths)
+    if (length <= left) return length;
+  return 0;
+}
+template <scalar T, int K>
+void slide_tile(index_t length, depthwise_column<T> const& c, stretch const* at, index_t count, index_t from,
+                T* y) {
+  if (length == 12) return slide_tile<T, K, 12>(c, at, count, from, y);
+  if (length == 8) return slide_tile<T, K, 8>(c, at, count, from, y);
+  if (length == 4) return slide_tile<T, K, 4>(c, at, count, from, y);
+  if (length == 2) return slide_tile<T, K, 2>(c, at, count, from, y);
+  slide_tile<T, K, 1>(c, at, count, from, y);
+}
+template <scalar T>
+void slide_tile(index_t length, depthwise_column<T> const& c, stretch const* at, index_t count, index_t from,
+                T* y) {
+  if (c.stride == 1 && c.taps == 3) return slide_tile<T, 3>(length, c, at, count, from, y);
+  if (c.stride == 1 && c.taps == 5) return slide_tile<T, 5>(length, c, at, count, from, y);
+  if (c.stride == 1 && c.taps == 7) return slide_tile<T, 7>(length, c, at, count, from, y);
+  slide_tile<T, 0>(length, c, at, count, from, y);
+}
+
+/// Taps of a block's channels, [register][tap][lane], what lies behind the last channel zero.
+template <scalar T>
+void pack_depthwise_taps(lattice const& l, depthwise_ring<T> const& ring, T const* w, T* y) {
+  line const &dl = l.at[0], &hl = l.at[1], &wl = l.at[2];
+  for (index_t r = 0; r < ring.registers(); ++r)
+    for (index_t t = 0; t < dl.taps * hl.taps * wl.taps; ++t, y += simd::width<T>) {
+      index_t const d = dl.tap + t / wl.taps / hl.taps * dl.tap_step,
+                    h = hl.tap + t / wl.taps % hl.taps * hl.tap_step;
+      index_t const k = (d * hl.kernel + h) * wl.kernel + wl.tap + t % wl.taps * wl.tap_step;
+      simd::store(y, simd::load(w + k * l.out_channels + ring.channel + r * simd::width<T>, ring.lanes(r)));
+    }
+}
+
+/// y (+)= b + the depth-wise lattice's convolution of x with w (kernel, channels). A tile of outputs goes down its
+/// rows before the next one starts: all but one row of its inputs are then in the L1 cache already.
 template <scalar T>
 void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const* w, T const* b, bool adds,
                         T* y) {
@@ -193,105 +235,207 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
   line const &dl = l.at[0], &hl = l.at[1], &wl = l.at[2];
   if (l.positions() == 0) return;
   depthwise_cut const cut = depthwise_cut::of<T>(l);
-  index_t const step = cut.channels, channels = l.out_channels;
+  index_t const channels = l.out_channels, rows = dl.taps * hl.taps;
 
   cx.pool.run(cut.blocks(l.batch) * cut.chunks, [&](index_t task, int worker) {
     scratch memory(cx, worker);
     depthwise_ring<T> ring(l, cut, x, task / cut.chunks, task % cut.chunks,
                            memory.take<T>(depthwise_ring<T>::elements(l, cut)));
-    T* const weights = memory.take<T>(dl.taps * hl.taps * wl.taps * step);
-    stretch* const list = memory.take<stretch>(dl.taps * hl.taps);
-    for (index_t t = 0; t < dl.taps * hl.taps * wl.taps; ++t) {
-      index_t const d = dl.tap + t / wl.taps / hl.taps * dl.tap_step,
-                    h = hl.tap + t / wl.taps % hl.taps * hl.tap_step;
-      index_t const k = (d * hl.kernel + h) * wl.kernel + wl.tap + t % wl.taps * wl.tap_step;
-      for (index_t i = 0; i < step; ++i)
-        weights[t * step + i] = i < ring.channels ? w[k * channels + ring.channel + i] : T(0);
-    }
+    T* const weights = memory.take<T>(rows * wl.taps * cut.channels);
+    stretch* const list = memory.take<stretch>(cut.rows * rows);
+    index_t* const count = memory.take<index_t>(cut.rows);
+    pack_depthwise_taps(l, ring, w, weights);
 
     for (index_t d = ring.d_from; d < ring.d_to; ++d) {
       ring.advance(d);
       for (index_t h = ring.h_from; h < ring.h_to; ++h) {
-        ring.prefetch(d, h - ring.h_from, ring.h_to - ring.h_from);
-        depthwise_row<T> row{list,    0,       nullptr, nullptr, step, wl.stride,
-                             wl.taps, nullptr, adds,    nullptr, 0,    width};
-        for (index_t t = 0; t < dl.taps * hl.taps; ++t) {
+        stretch* const at = list + (h - ring.h_from) * rows;
+        index_t n = 0;
+        for (index_t t = 0; t < rows; ++t) {
           index_t const id = d * dl.stride + dl.start + t / hl.taps,
                         ih = h * hl.stride + hl.start + t % hl.taps;
-          if (ring.holds(id, ih)) list[row.count++] = {ring.row(id, ih) - ring.memory, t * wl.taps * step};
+          if (ring.holds(id, ih)) at[n++] = {ring.row(id, ih), t * wl.taps * width};
         }
-        index_t const od = dl.first + d * dl.step, oh = hl.first + h * hl.step;
-        T* const out =
-            y + (((ring.sample * dl.out + od) * hl.out + oh) * wl.out + wl.first) * channels + ring.channel;
-        for (index_t c = 0; c < ring.channels; c += width) {
-          row.x = ring.memory + c, row.w = weights + c, row.y = out + c, row.y_step = wl.step * channels;
-          row.bias = b ? b + ring.channel + c : nullptr;
-          row.last = ring.channels - c < width ? int(ring.channels - c) : width;
-          if (wl.stride == 1 && wl.taps == 3)
-            slide_row<T, 3, first_slide<3>>(row, 0, wl.count);
-          else if (wl.stride == 1 && wl.taps == 5)
-            slide_row<T, 5, first_slide<5>>(row, 0, wl.count);
-          else if (wl.stride == 1 && wl.taps == 7)
-            slide_row<T, 7, first_slide<7>>(row, 0, wl.count);
-          else
-            slide_row<T, 0, first_slide<0>>(row, 0, wl.count);
+        count[h - ring.h_from] = n;
+      }
+      index_t const od = dl.first + d * dl.step;
+      for (index_t q = 0, length; q < wl.count; q += length) {
+        length = slide_length(wl.count - q);
+        ring.prefetch(d, q, wl.count);
+        for (index_t r = 0; r < ring.registers(); ++r) {
+          index_t const channel = ring.channel + r * width;
+          depthwise_column<T> const column{ring.memory + r * ring.register_size,
+                                           weights + r * rows * wl.taps * width,
+                                           wl.stride,
+                                           wl.taps,
+                                           b ? b + channel : nullptr,
+                                           adds,
+                                           wl.step * channels,
+                                           ring.lanes(r)};
+          for (index_t h = ring.h_from; h < ring.h_to; ++h) {
+            index_t const oh = hl.first + h * hl.step, ow = wl.first + q * wl.step;
+            T* const out =
+                y + (((ring.sample * dl.out + od) * hl.out + oh) * wl.out + ow) * channels + channel;
+            if (h + 1 < ring.h_to)
+              for (index_t i = 0; i < length; ++i)
+                __builtin_prefetch(out + hl.step * wl.out * channels + i * column.y_step, 1, 3);
+            slide_tile(length, column, list + (h - ring.h_from) * rows, count[h - ring.h_from], q, out);
+          }
         }
       }
     }
   });
 }
 
-/// total[k step] += sum over stretches and q < count of x[(q stride + k) step] gy[q step], k < K taps.
+/// Rows of K taps whose sums, with K gradients and one input, fit the registers.
+template <int K>
+inline constexpr int together = (simd::register_count - 1 - K) / K > 3   ? 3
+                                : (simd::register_count - 1 - K) / K > 1 ? (simd::register_count - 1 - K) / K
+                                                                         : 1;
+
+/// A row of gradients and, for each row of taps, the row of inputs that it meets.
+template <scalar T>
+struct depthwise_meeting {
+  T const* gy;
+  T const* x[3];
+};
+
+/// Position u: sum[p][k] += x[p][u] g[the gradient at u - k]. g[j % K] holds the gradient at position j.
+template <scalar T, int K, int P>
+INSULA_INLINE void meet(int u, T const* gy, T const* const (&x)[P], simd::pack<T> (&g)[K],
+                        simd::pack<T> (&sum)[P][K]) {
+  g[u] = simd::load(gy + u * simd::width<T>);
+#pragma GCC unroll 4
+  for (int p = 0; p < P; ++p) {
+    simd::pack<T> const v = simd::load(x[p] + u * simd::width<T>);
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k) sum[p][k] = simd::fma(v, g[(u - k + K) % K], sum[p][k]);
+  }
+}
+
+/// total[p][k] += sum over meetings and q < count of x[p][q + k] gy[q], k < K taps, stride 1. gy has K - 1
+/// zeros behind its end. Every number is loaded once: the last K gradients stay in registers.
+template <scalar T, int K, int P>
+void correlate(depthwise_meeting<T> const* at, index_t meetings, index_t count, T* total) {
+  constexpr index_t step = simd::width<T>;
+  simd::pack<T> sum[P][K];
+#pragma GCC unroll 4
+  for (int p = 0; p < P; ++p)
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k) sum[p][k] = simd::zero<T>();
+  for (index_t s = 0; s < meetings; ++s) {
+    T const *gy = at[s].gy, *x[P];
+    simd::pack<T> g[K];
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) x[p] = at[s].x[p];
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k) g[k] = simd::zero<T>();
+    index_t left = count + K - 1;
+    for (; left >= K; left -= K, gy += K * step) {
+#pragma GCC unroll 8
+      for (int u = 0; u < K; ++u) meet<T, K, P>(u, gy, x, g, sum);
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) x[p] += K * step;
+    }
+#pragma GCC unroll 8
+    for (int u = 0; u + 1 < K; ++u)
+      if (u < left) meet<T, K, P>(u, gy, x, g, sum);
+  }
+#pragma GCC unroll 4
+  for (int p = 0; p < P; ++p)
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k)
+      simd::store(total + (p * K + k) * step, simd::load(total + (p * K + k) * step) + sum[p][k]);
+}
+
+/// total[k] += sum over meetings and q < count of x[0][q stride + k] gy[q], k < K taps.
 template <scalar T, int K>
-void correlate(stretch const* at, index_t stretches, index_t count, T const* x, T const* gy, index_t step,
-               index_t stride, T* total) {
+void correlate(depthwise_meeting<T> const* at, index_t meetings, index_t count, index_t stride, index_t first,
+               T* total) {
+  constexpr index_t step = simd::width<T>;
   simd::pack<T> even[K], odd[K];
 #pragma GCC unroll 8
   for (int k = 0; k < K; ++k) even[k] = odd[k] = simd::zero<T>();
-  for (index_t s = 0; s < stretches; ++s) {
-    T const* xs = x + at[s].a;
-    T const* gs = gy + at[s].b;
+  for (index_t s = 0; s < meetings; ++s) {
+    T const *x = at[s].x[0] + first * step, *gy = at[s].gy;
     index_t q = 0;
-    for (; q + 2 <= count; q += 2, xs += 2 * stride * step, gs += 2 * step) {
-      simd::pack<T> const g0 = simd::load(gs), g1 = simd::load(gs + step);
+    for (; q + 2 <= count; q += 2, x += 2 * stride * step, gy += 2 * step) {
+      simd::pack<T> const g0 = simd::load(gy), g1 = simd::load(gy + step);
 #pragma GCC unroll 8
       for (int k = 0; k < K; ++k) {
-        even[k] = simd::fma(simd::load(xs + k * step), g0, even[k]);
-        odd[k] = simd::fma(simd::load(xs + (k + stride) * step), g1, odd[k]);
+        even[k] = simd::fma(simd::load(x + k * step), g0, even[k]);
+        odd[k] = simd::fma(simd::load(x + (k + stride) * step), g1, odd[k]);
       }
     }
     if (q < count) {
-      simd::pack<T> const g0 = simd::load(gs);
+      simd::pack<T> const g0 = simd::load(gy);
 #pragma GCC unroll 8
-      for (int k = 0; k < K; ++k) even[k] = simd::fma(simd::load(xs + k * step), g0, even[k]);
+      for (int k = 0; k < K; ++k) even[k] = simd::fma(simd::load(x + k * step), g0, even[k]);
     }
   }
 #pragma GCC unroll 8
-  for (int k = 0; k < K; ++k)
-    simd::store(total + k * step, simd::load(total + k * step) + (even[k] + odd[k]));
+  for (int k = 0; k < K; ++k) {
+    T* const to = total + (first + k) * step;
+    simd::store(to, simd::load(to) + (even[k] + odd[k]));
+  }
 }
 
+/// Rows of taps whose sums are kept in registers together, for a width of `taps`; at least 1.
+inline index_t rows_together(line const& wl) {
+  if (wl.stride != 1) return 1;
+  return wl.taps == 3 ? together<3> : wl.taps == 5 ? together<5> : wl.taps == 7 ? together<7> : 1;
+}
+
+/// total (rows of taps, taps) += what the meetings of `rows` rows of taps sum up to.
 template <scalar T>
-void correlate(index_t taps, stretch const* at, index_t stretches, index_t count, T const* x, T const* gy,
-               index_t step, index_t stride, T* total) {
-  for (; taps >= 5; taps -= 5, x += 5 * step, total += 5 * step)
-    correlate<T, 5>(at, stretches, count, x, gy, step, stride, total);
-  for (; taps >= 3; taps -= 3, x += 3 * step, total += 3 * step)
-    correlate<T, 3>(at, stretches, count, x, gy, step, stride, total);
-  for (; taps > 0; --taps, x += step, total += step)
-    correlate<T, 1>(at, stretches, count, x, gy, step, stride, total);
+void correlate(line const& wl, index_t rows, depthwise_meeting<T> const* at, index_t meetings, T* total) {
+  auto const slide = [&]<int K>(std::integral_constant<int, K>) {
+    if (rows == 1) return correlate<T, K, 1>(at, meetings, wl.count, total);
+    if constexpr (together<K> >= 2)
+      if (rows == 2) return correlate<T, K, 2>(at, meetings, wl.count, total);
+    if constexpr (together<K> >= 3) correlate<T, K, 3>(at, meetings, wl.count, total);
+  };
+  if (wl.stride == 1 && wl.taps == 3) return slide(std::integral_constant<int, 3>{});
+  if (wl.stride == 1 && wl.taps == 5) return slide(std::integral_constant<int, 5>{});
+  if (wl.stride == 1 && wl.taps == 7) return slide(std::integral_constant<int, 7>{});
+  index_t k = 0;
+  for (; k + 5 <= wl.taps; k += 5) correlate<T, 5>(at, meetings, wl.count, wl.stride, k, total);
+  for (; k + 3 <= wl.taps; k += 3) correlate<T, 3>(at, meetings, wl.count, wl.stride, k, total);
+  for (; k < wl.taps; ++k) correlate<T, 1>(at, meetings, wl.count, wl.stride, k, total);
+}
+
+/// Gradients of one plane of a block, [register][row][position][lane], `tail` zeros behind each row.
+template <scalar T>
+void pack_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, index_t d, T const* gy,
+                             index_t tail, T* y) {
+  constexpr index_t w = simd::width<T>;
+  line const &hl = l.at[1], &wl = l.at[2];
+  index_t const row_size = (wl.count + tail) * w, each = (ring.h_to - ring.h_from) * row_size;
+  for (index_t h = ring.h_from; h < ring.h_to; ++h, y += row_size) {
+    T const* s =
+        gy + (((ring.sample * l.at[0].out + d) * hl.out + h) * wl.out) * l.out_channels + ring.channel;
+    for (index_t q = 0; q < wl.count; ++q, s += l.out_channels)
+      for (index_t r = 0; r < ring.registers(); ++r)
+        simd::store(y + r * each + q * w,
+                    ring.lanes(r) == w ? simd::load(s + r * w) : simd::load(s + r * w, ring.lanes(r)));
+    for (index_t r = 0; r < ring.registers(); ++r)
+      for (index_t q = wl.count; q < wl.count + tail; ++q) simd::store(y + r * each + q * w, simd::zero<T>());
+  }
 }
 
 /// gw[tap, c] += sum over samples and q of x[q stride + start + t, c] gy[q, c], for a forward lattice.
 template <scalar T>
 void depthwise_weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T const* gy, T* gw) {
-  constexpr int width = simd::width<T>;
-  constexpr index_t most_lanes = 32;
+  constexpr index_t w = simd::width<T>, most_lanes = 32;
   line const &dl = l.at[0], &hl = l.at[1], &wl = l.at[2];
   if (l.positions() == 0) return;
   depthwise_cut const cut = depthwise_cut::of<T>(l);
-  index_t const step = cut.channels, channels = l.out_channels, taps = l.kernel_size();
+  index_t const channels = l.out_channels, taps = l.kernel_size(), tap_rows = dl.taps * hl.taps;
   index_t const blocks = cut.blocks(l.batch), lanes = blocks < most_lanes ? blocks : most_lanes;
+  index_t const tail = wl.taps - 1, gradient_row = (wl.count + tail) * w, together = rows_together(wl);
+  // rows of outputs whose inputs and gradients stay in the L1 cache while all rows of taps meet them
+  index_t const near = nearest_bytes / index_t(sizeof(T)) / (reach(wl, wl.count) * w) - hl.taps;
+  index_t const run = near / (1 + hl.stride) < 1 ? 1 : near / (1 + hl.stride);
 
   scratch shared(cx);
   T* const part = shared.take<T>(lanes * l.weights());
@@ -299,42 +443,46 @@ void depthwise_weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T
     index_t const chunk = task % cut.chunks, lane = task / cut.chunks;
     scratch memory(cx, worker);
     T* const planes = memory.take<T>(depthwise_ring<T>::elements(l, cut));
-    T* const gradient = memory.take<T>(cut.rows * wl.count * step);
-    T* const total = memory.take<T>(taps * step);
-    stretch* const list = memory.take<stretch>(cut.rows);
-    std::memset(total, 0, std::size_t(taps * step) * sizeof(T));
+    T* const gradient = memory.take<T>(cut.rows * gradient_row * (cut.channels / w));
+    T* const total = memory.take<T>(taps * cut.channels);
+    T* const nothing = memory.take<T>(reach(wl, wl.count) * w);
+    auto* const list = memory.take<depthwise_meeting<T>>(run);
+    std::memset(total, 0, std::size_t(taps * cut.channels) * sizeof(T));
+    std::memset(nothing, 0, std::size_t(reach(wl, wl.count) * w) * sizeof(T));
 
     for (index_t i = blocks * lane / lanes; i < blocks * (lane + 1) / lanes; ++i) {
       depthwise_ring<T> ring(l, cut, x, i, chunk, planes);
+      index_t const rows = ring.h_to - ring.h_from;
       for (index_t d = ring.d_from; d < ring.d_to; ++d) {
         ring.advance(d);
-        T* g = gradient;
-        for (index_t h = ring.h_from; h < ring.h_to; ++h) {
-          T const* s = gy + (((ring.sample * dl.out + d) * hl.out + h) * wl.out) * channels + ring.channel;
-          for (index_t q = 0; q < wl.count; ++q, s += channels, g += step)
-            for (index_t c = 0; c < ring.channels; c += width) {
-              index_t const left = ring.channels - c;
-              simd::store(g + c, left < width ? simd::load(s + c, int(left)) : simd::load(s + c));
+        pack_depthwise_gradient(l, ring, d, gy, tail, gradient);
+        for (index_t r = 0; r < ring.registers(); ++r)
+          for (index_t from = 0; from < rows; from += run)
+            for (index_t t = 0; t < tap_rows; t += together) {
+              index_t const end = from + run < rows ? from + run : rows;
+              index_t const some = tap_rows - t < together ? tap_rows - t : together;
+              index_t count = 0;
+              for (index_t h = from; h < end; ++h) {
+                depthwise_meeting<T>& m = list[count];
+                m.gy = gradient + (r * rows + h) * gradient_row;
+                bool any = false;
+                for (index_t p = 0; p < some; ++p) {
+                  index_t const id = d * dl.stride + dl.start + (t + p) / hl.taps,
+                                ih = (ring.h_from + h) * hl.stride + hl.start + (t + p) % hl.taps;
+                  bool const there = ring.holds(id, ih);
+                  m.x[p] = there ? planes + r * ring.register_size + ring.row(id, ih) : nothing;
+                  any = any || there;
+                }
+                count += any;
+              }
+              if (count > 0) correlate(wl, some, list, count, total + (r * tap_rows + t) * wl.taps * w);
             }
-        }
-        for (index_t c = 0; c < ring.channels; c += width)
-          for (index_t t = 0; t < dl.taps * hl.taps; ++t) {
-            index_t const id = d * dl.stride + dl.start + t / hl.taps;
-            index_t count = 0;
-            for (index_t h = ring.h_from; h < ring.h_to; ++h) {
-              index_t const ih = h * hl.stride + hl.start + t % hl.taps;
-              if (ring.holds(id, ih))
-                list[count++] = {ring.row(id, ih) - ring.memory, (h - ring.h_from) * wl.count * step};
-            }
-            if (count > 0)
-              correlate(wl.taps, list, count, wl.count, ring.memory + c, gradient + c, step, wl.stride,
-                        total + t * wl.taps * step + c);
-          }
       }
     }
+    index_t const first = chunk * cut.channels;
     for (index_t t = 0; t < taps; ++t)
-      std::memcpy(part + (lane * taps + t) * channels + chunk * step, total + t * step,
-                  std::size_t(channels - chunk * step < step ? channels - chunk * step : step) * sizeof(T));
+      for (index_t c = first; c < first + cut.channels && c < channels; ++c)
+        part[(lane * taps + t) * channels + c] = total[((c - first) / w * taps + t) * w + (c - first) % w];
   });
   add_parts(cx, lanes, l.weights(), part, gw);
 }
