@@ -2,7 +2,10 @@
 // Values of a volume between its voxels: trilinear and nearest, with a choice of what lies outside.
 #pragma once
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 
 #include "insula/data/elementary.hpp"
 #include "insula/data/volume.hpp"
@@ -32,7 +35,7 @@ class sampler {
   }
 
   /// Trilinear values at `lanes` positions q[axis][lane] (voxel indices); positions outside are clamped.
-  void edge(float const (&q)[3][lanes], float* y) const { n_.w > 1 ? corners<1>(q, y) : corners<0>(q, y); }
+  void edge(float const (&q)[3][lanes], float* y) const { n_.w > 1 ? corners(q, y) : flat_corners(q, y); }
 
   /// Trilinear value at one position; corners outside count as 0.
   float zero(float d, float h, float w) const {
@@ -80,35 +83,83 @@ class sampler {
   }
 
  private:
-  // NextW: 1, or 0 where the last axis has one voxel; a constant, because a variable makes the loads twice as slow.
-  template <int NextW>
-  void corners(float const (&q)[3][lanes], float* y) const {
-    int base[lanes] = {};
-    float t[3][lanes];
-    for (int a = 0; a < 3; ++a) {
-      float const top = float(n_[a] - 1);
-      int const last = last_[a], stride = stride_[a];
-      for (int l = 0; l < lanes; ++l) {
-        float p = q[a][l] > 0.0f ? q[a][l] : 0.0f;
+  using four = float __attribute__((vector_size(16)));
+  using eight = float __attribute__((vector_size(32)));
+  using eight_indices = std::int32_t __attribute__((vector_size(32)));
+
+  // Lower corners and weights of clamped positions. In vectors, for compilers leave the loop over lanes scalar.
+  void place(float const (&q)[3][lanes], int (&base)[lanes], float (&t)[3][lanes]) const {
+    for (int l = 0; l < lanes; l += 8) {
+      eight_indices at{};
+      for (int a = 0; a < 3; ++a) {
+        eight const top = float(n_[a] - 1) - eight{};
+        eight p;
+        std::memcpy(&p, q[a] + l, sizeof p);
+        p = p > 0.0f ? p : eight{};
         p = p < top ? p : top;
-        int i = int(p);
-        i = i < last
-                ? i
-                : last;  // the last voxel is reached with weight 1, so every position has 8 readable corners
-        t[a][l] = p - float(i);
-        base[l] += i * stride;
+        // the last voxel is reached with weight 1, so every position has 8 readable corners
+        eight_indices const last = last_[a] - eight_indices{};
+        eight_indices i = __builtin_convertvector(p, eight_indices);
+        i = i < last ? i : last;
+        p -= __builtin_convertvector(i, eight);
+        at += i * stride_[a];
+        std::memcpy(t[a] + l, &p, sizeof p);
       }
+      std::memcpy(base + l, &at, sizeof at);
     }
-    int const sd = step_[0], sh = step_[1];
-    for (int l = 0; l < lanes;
-         ++l) {  // bound by its eight loads: neither gathers nor wider blends are faster
-      float const *const p = x_ + base[l], *const r = p + sd;
-      float const td = t[0][l], th = t[1][l], tw = t[2][l];
-      float const a = p[0] - td * p[0] + td * r[0], b = p[NextW] - td * p[NextW] + td * r[NextW];
-      float const c = p[sh] - td * p[sh] + td * r[sh],
-                  d = p[sh + NextW] - td * p[sh + NextW] + td * r[sh + NextW];
-      float const e = a - th * a + th * c, f = b - th * b + th * d;
-      y[l] = e - tw * e + tw * f;  // a - t a + t b: exact for weights 0 and 1
+  }
+
+  // a - t a + t b: exact for weights 0 and 1
+  static void blend(eight& a, eight const& t, eight const& b) { a = a - t * a + t * b; }
+
+  // The two neighbours along w of four positions each: one load of eight bytes brings both.
+  static eight pairs(float const* x, int const* at) {
+    using whole = double __attribute__((vector_size(32)));
+    double two[4];
+    for (int l = 0; l < 4; ++l) std::memcpy(&two[l], x + at[l], sizeof two[l]);
+    return std::bit_cast<eight>(whole{two[0], two[1], two[2], two[3]});
+  }
+  // t[0] t[0] t[1] t[1] t[2] t[2] t[3] t[3]
+  static eight twice(float const* t) {
+    four v;
+    std::memcpy(&v, t, sizeof v);
+    return __builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3);
+  }
+
+  // Blends along d and h work on pairs of neighbours in w: a position's eight corners are four loads.
+  void corners(float const (&q)[3][lanes], float* y) const {
+    int base[lanes];
+    float t[3][lanes];
+    place(q, base, t);
+    for (int l = 0; l < lanes; l += 8) {
+      eight part[2];
+      for (int half = 0; half < 2; ++half) {
+        int const* const at = base + l + 4 * half;
+        eight const td = twice(t[0] + l + 4 * half), th = twice(t[1] + l + 4 * half);
+        eight near = pairs(x_, at), far = pairs(x_ + step_[1], at);
+        blend(near, td, pairs(x_ + step_[0], at));
+        blend(far, td, pairs(x_ + step_[0] + step_[1], at));
+        blend(near, th, far);
+        part[half] = near;
+      }
+      eight tw, low = __builtin_shufflevector(part[0], part[1], 0, 2, 4, 6, 8, 10, 12, 14);
+      std::memcpy(&tw, t[2] + l, sizeof tw);
+      blend(low, tw, __builtin_shufflevector(part[0], part[1], 1, 3, 5, 7, 9, 11, 13, 15));
+      std::memcpy(y + l, &low, sizeof low);
+    }
+  }
+
+  // The same where the last axis has one voxel, so that there is no neighbour along w.
+  void flat_corners(float const (&q)[3][lanes], float* y) const {
+    int base[lanes];
+    float t[3][lanes];
+    place(q, base, t);
+    for (int l = 0; l < lanes; ++l) {
+      float const *const p = x_ + base[l], *const r = p + step_[0];
+      float const td = t[0][l], th = t[1][l];
+      float const a = p[0] - td * p[0] + td * r[0];
+      float const c = p[step_[1]] - td * p[step_[1]] + td * r[step_[1]];
+      y[l] = a - th * a + th * c;
     }
   }
 
