@@ -133,20 +133,28 @@ inline lattice anatomy_map(extent in, extent out, point const& mm, lattice const
   return map;
 }
 
-/// Noise and bias of one acquisition; voxels at the background's intensity stay there.
-inline void acquire(volume& x, intensity_window const& window, cohort_options const& o, random_key key,
-                    thread_pool* pool) {
+/// Noise and bias of one acquisition inside the brain, where magnitudes stay above the background's.
+inline void acquire(volume& x, volume const& brain, intensity_window const& window, cohort_options const& o,
+                    random_key key, thread_pool* pool) {
   random_stream random(key);
-  volume const clean = x;
   shift_intensity(x, -double(window.low), pool);
   bias_field(x, draw_bias(o.bias, random), pool);
   shift_intensity(x, double(window.low), pool);
   if (o.noise > 0) gaussian_noise(x, o.noise * double(window.range()), key.with(key.sub + 1), pool);
-  float const background = window.low + 1e-4f * window.range();
+  float const least = window.low + 1e-3f * window.range();
   for_ranges(pool, x.count(), [&](index_t begin, index_t end) {
     for (auto i = std::size_t(begin); i < std::size_t(end); ++i)
-      if (clean.voxels[i] <= background) x.voxels[i] = clean.voxels[i];
+      x.voxels[i] = brain.voxels[i] >= 0.5f ? std::max(x.voxels[i], least) : window.low;
   });
+}
+
+/// 1 where a volume is above its lowest intensity, the background; 1 everywhere in a constant volume.
+inline volume above_background(volume const& x) {
+  float const low = *std::min_element(x.voxels.begin(), x.voxels.end()),
+              high = *std::max_element(x.voxels.begin(), x.voxels.end());
+  volume mask = x;
+  for (auto& v : mask.voxels) v = v > low || low == high ? 1.f : 0.f;
+  return mask;
 }
 
 /// Smooths what a coarser grid cannot show: standard deviation 0.4 of the output's voxel, per axis that shrinks.
@@ -206,9 +214,17 @@ inline virtual_subject make_virtual_subject(cohort_options const& o,
   for (auto const& [name, v] : source)
     s.volumes[name] = is_label(name) ? warp(v, map, to_world, {interpolation::nearest, outside::zero}, pool)
                                      : warp(detail::band_limited(v, out, pool), map, to_world, {}, pool);
+  // Skull-stripped stays skull-stripped: interpolation must not spread the brain into voxels of background.
+  volume const inside =
+      warp(detail::band_limited(detail::above_background(anatomy), out, pool), map, to_world, {}, pool);
   std::map<std::string, intensity_window> windows;
-  for (auto const& [name, v] : s.volumes)
-    if (!is_label(name)) windows[name] = window_of(v);
+  for (auto& [name, v] : s.volumes) {
+    if (is_label(name)) continue;
+    float const low = *std::min_element(source.at(name).voxels.begin(), source.at(name).voxels.end());
+    for (std::size_t i = 0; i < v.voxels.size(); ++i)
+      if (inside.voxels[i] < 0.5f) v.voxels[i] = low;
+    windows[name] = window_of(v);
+  }
 
   std::uint32_t const first = detail::cohort_stream::session_draws * (session + 1);
   for (std::size_t i = 0; i < o.contrasts.size(); ++i) {
@@ -245,7 +261,7 @@ inline virtual_subject make_virtual_subject(cohort_options const& o,
 
   std::uint32_t next = first;
   for (auto const& [name, window] : windows)
-    detail::acquire(s.volumes.at(name), window, o, key.with(next += 2), pool);
+    detail::acquire(s.volumes.at(name), inside, window, o, key.with(next += 2), pool);
   return s;
 }
 
