@@ -8,6 +8,7 @@
 #ifndef INSULA_LINKED_KERNELS  // else the program is linked to them
 #include "insula/kernels/cpu/activation.hpp"
 #include "insula/kernels/cpu/attention.hpp"
+#include "insula/kernels/cpu/batch_norm.hpp"
 #include "insula/kernels/cpu/conv.hpp"
 #include "insula/kernels/cpu/copy.hpp"
 #include "insula/kernels/cpu/gather.hpp"
@@ -16,6 +17,7 @@
 #include "insula/kernels/cpu/norm.hpp"
 #include "insula/kernels/cpu/pad.hpp"
 #include "insula/kernels/cpu/pointwise.hpp"
+#include "insula/kernels/cpu/pool.hpp"
 #include "insula/kernels/cpu/reduce.hpp"
 #include "insula/kernels/cpu/resample.hpp"
 #include "insula/kernels/cpu/target_loss.hpp"

@@ -12,6 +12,7 @@
 #include "insula/autograd/apply.hpp"
 #include "insula/autograd/functions.hpp"
 #include "insula/layer/activation.hpp"
+#include "insula/layer/batch_norm.hpp"
 #include "insula/layer/concat.hpp"
 #include "insula/layer/conv.hpp"
 #include "insula/layer/linear.hpp"
@@ -34,4 +35,5 @@
 #include "insula/optim/schedule.hpp"
 #include "insula/optim/sgd.hpp"
 #include "insula/ssl/contrastive_masked.hpp"
+#include "insula/zoo/neuro_simclr.hpp"
 #include "insula/zoo/umbra.hpp"

@@ -4,6 +4,7 @@
 
 #include "insula/kernels/plain/activation.hpp"
 #include "insula/kernels/plain/attention.hpp"
+#include "insula/kernels/plain/batch_norm.hpp"
 #include "insula/kernels/plain/conv.hpp"
 #include "insula/kernels/plain/copy.hpp"
 #include "insula/kernels/plain/gather.hpp"
@@ -12,6 +13,7 @@
 #include "insula/kernels/plain/norm.hpp"
 #include "insula/kernels/plain/pad.hpp"
 #include "insula/kernels/plain/pointwise.hpp"
+#include "insula/kernels/plain/pool.hpp"
 #include "insula/kernels/plain/reduce.hpp"
 #include "insula/kernels/plain/resample.hpp"
 #include "insula/kernels/plain/target_loss.hpp"

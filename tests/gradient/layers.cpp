@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every layer's gradient against central differences, on the plain and the CPU kernels, in double.
 #include "insula/cpu.hpp"
+#include "insula/layer/batch_norm.hpp"
 #include "insula/layer/concat.hpp"
 #include "insula/layer/conv.hpp"
 #include "insula/layer/linear.hpp"
@@ -65,6 +66,36 @@ TEST_CASE("norms with their activations and shortcuts", "[gradient]") {
       small>({.step = 1e-6});
   check<residual_with<conv3d<3, cube(1), conv_opts{.bias = false}>, instance_norm_add<activation::gelu>>,
         small>();
+}
+
+TEST_CASE("batch norms in training and in evaluation", "[gradient]") {
+  using conv = conv3d<3, cube(1), conv_opts{.bias = false}>;
+  using wide = conv3d<5, cube(3), conv_opts{.pad = cube(1), .bias = false}>;
+  for (bool training : {true, false}) {
+    gradient_options const o{.with = {.training = training}},
+        kinks{.step = 1e-5, .with = {.training = training}},
+        ties{.step = 1e-6, .with = {.training = training}};
+    check<batch_norm<>, small, shape<6, 9>>(o);
+    check<batch_norm<activation::gelu, learned::no>, odd>(o);
+    check<batch_norm<activation::relu>, small, odd>(kinks);
+    check<residual_with<seq<conv, batch_norm<activation::relu>, conv>, batch_norm_add<activation::relu>>,
+          small>(kinks);
+    check<branch<batch_norm_add<activation::gelu>, seq<wide, batch_norm<>>, seq<wide, batch_norm<>>>, small>(
+        o);
+    check<seq<conv3d<4, cube(1)>, batch_norm_pool<activation::relu>, conv>, small, odd>(kinks);
+    check<batch_norm_pool<activation::gelu,
+                          pool_opts{.kernel = {2, 3, 1}, .stride = {1, 2, 1}, .pad = {1, 0, 0}}>,
+          small>(ties);
+    using stem = seq<wide, batch_norm_pool<activation::relu>>;
+    using block =
+        residual_with<seq<wide, batch_norm<activation::gelu>, wide>, batch_norm_add<activation::gelu>>;
+    check<seq<recompute<stem>, recompute<block>, recompute<block>>, small>(kinks);
+    check<seq<wide, residual<recompute<seq<batch_norm<>, frozen<batch_norm<activation::gelu>>>>>>, small>(o);
+    check<seq<frozen<stem>, block>, small>(kinks);
+  }
+  check<max_pool3d<>, small, odd>({.step = 1e-6});
+  check<residual<seq<conv, max_pool3d<pool_opts{.kernel = {3, 1, 1}, .stride = cube(1), .pad = {1, 0, 0}}>>>,
+        small>({.step = 1e-6});
 }
 
 TEST_CASE("activations and joins", "[gradient]") {

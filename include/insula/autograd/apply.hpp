@@ -41,7 +41,8 @@ auto apply(weights<T> w, var<T, In, B> x, pass_options with = {}) -> outputs<Net
   if constexpr (p::ok) {
     tape<B>& t = *x.on;
     T* a = t.template take<T>(p::training.activations * x.batch);
-    arena<T> const m{w.w, w.g, x.value, G == input_gradient::yes ? x.grad : nullptr, a, x.batch, with};
+    arena<T> const m{w.w, w.g,     x.value, G == input_gradient::yes ? x.grad : nullptr,
+                     a,   x.batch, with,    w.state};
     Net::forward(t.cx, p::training.at, m);
     constexpr auto const& plan = p::training;
     for (int v = 1; v < plan.values; ++v)
@@ -67,26 +68,37 @@ auto apply_as(weights<T> w, var<T, In, B> x, pass_options with = {}) {
 /// y = Net(x) without gradients: activations use memory again as soon as their last reader is done.
 /// Writes (=) batch * out.size() elements to y. `memory` lends inference.activations * batch elements meanwhile.
 template <layer Net, static_shape In, scalar T, backend B>
-void infer(context<B>& cx, scratch_stack& memory, T const* w, T const* x, index_t batch, T* y,
+void infer(context<B>& cx, scratch_stack& memory, weights<T> w, T const* x, index_t batch, T* y,
            pass_options with = {}) {
   using p = program<Net, In>;
   if constexpr (p::ok) {
     auto const mark = memory.here();
     T* a = memory.template take<T>(p::inference.activations * batch);
-    Net::forward(cx, p::inference.at, arena<T>{w, nullptr, x, nullptr, a, batch, with});
+    Net::forward(cx, p::inference.at, arena<T>{w.w, nullptr, x, nullptr, a, batch, with, w.state});
     run<op::copy, B, T>(cx, {p::out.size() * batch, a + p::inference.v[p::inference.result].at * batch, y});
     memory.release(mark);
   }
 }
 
-/// The result of infer() on a tape, as a constant: the teacher of a momentum encoder.
+/// The same for a network without state.
+template <layer Net, static_shape In, scalar T, backend B>
+void infer(context<B>& cx, scratch_stack& memory, T const* w, T const* x, index_t batch, T* y,
+           pass_options with = {}) {
+  infer<Net, In>(cx, memory, weights<T>{w}, x, batch, y, with);
+}
+
+/// The result of infer() on a tape, as a constant: the teacher of a momentum encoder, a frozen encoder.
 template <layer Net, scalar T, static_shape In, backend B>
-auto apply_without_gradient(T const* w, var<T, In, B> x, pass_options with = {}) {
+auto apply_without_gradient(weights<T> w, var<T, In, B> x, pass_options with = {}) {
   using p = program<Net, In>;
   tape<B>& t = *x.on;
   T* y = t.template take<T>(p::out.size() * x.batch);
   infer<Net, In>(t.cx, t.memory(), w, x.value, x.batch, y, with);
   return var<T, typename p::output, B>{y, nullptr, x.batch, &t};
+}
+template <layer Net, scalar T, static_shape In, backend B>
+auto apply_without_gradient(T const* w, var<T, In, B> x, pass_options with = {}) {
+  return apply_without_gradient<Net>(weights<T>{w}, x, with);
 }
 
 }  // namespace insula

@@ -13,10 +13,12 @@ struct conv_opts {
   extent pad{0, 0, 0};
   int groups = 1;
   bool bias = true;
+  start weights = start::fan_uniform;  ///< how the weight starts; the bias always starts fan_uniform
 };
 
 /// y = conv(x, w) + b, cross-correlation. (C, D, H, W) -> (Out, D', H', W'), D' = (D + 2 pad - kernel) / stride + 1.
-/// Parameters: weight (Out, C / groups, kd, kh, kw), bias (Out). Both start fan_uniform with fan_in = C/groups * kernel.
+/// Parameters: weight (Out, C / groups, kd, kh, kw), bias (Out). Both start fan_uniform with fan_in = C/groups * kernel, unless
+/// O.weights says otherwise.
 template <int Out, extent Kernel, conv_opts O = conv_opts{}>
 struct conv3d : leaf<conv3d<Out, Kernel, O>> {
   static constexpr char const* name = "conv3d";
@@ -37,7 +39,7 @@ struct conv3d : leaf<conv3d<Out, Kernel, O>> {
   static constexpr parameter_list parameters(dims in) {
     index_t const each = in.n[0] / O.groups, fan = each * Kernel.size();
     parameter const w{"weight", make_dims(index_t(Out), each, Kernel.d, Kernel.h, Kernel.w), layout::conv,
-                      start::fan_uniform, fan};
+                      O.weights, fan};
     if constexpr (O.bias)
       return {w, parameter{"bias", make_dims(index_t(Out)), layout::same, start::fan_uniform, fan}};
     else

@@ -130,7 +130,7 @@ struct frozen : L {
 };
 
 /// Activation checkpointing: tensors inside L are not kept between the passes; L's forward pass runs again just before its
-/// backward pass. Numbers do not change. A recompute inside a recompute, or a tap inside one, is not allowed.
+/// backward pass. Numbers do not change, and state is updated once. A recompute inside a recompute, or a tap inside one, is not allowed.
 template <layer L>
 struct recompute : L {
   template <int N>
@@ -142,7 +142,11 @@ struct recompute : L {
   }
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
-    if (s[L::leaves - 1].active) L::forward(cx, s, m);
+    if (s[L::leaves - 1].active) {
+      arena<T> second = m;
+      second.again = true;
+      L::forward(cx, s, second);
+    }
     L::backward(cx, s, m);
   }
 };

@@ -11,15 +11,23 @@
 
 namespace insula {
 
-/// One tensor of a network's weight range.
+/// Which of a network's ranges a tensor lies in.
+enum class tensor_kind {
+  weight,  ///< trained, or frozen
+  state,   ///< running statistics
+  counter  ///< integers
+};
+
+/// One tensor of a network: of its weight range, or of its state.
 struct tensor_place {
   std::string name;  ///< published name, e.g. "layers1.0.blocks.0.attn.qkv.weight"
   dims shape;        ///< on disk
   layout order;
   start how;
   index_t fan_in;
-  index_t offset;  ///< elements from the start of the weight range
+  index_t offset;  ///< elements from the start of its range
   bool frozen;
+  tensor_kind kind = tensor_kind::weight;
 
   index_t size() const { return shape.size(); }
 };
@@ -39,12 +47,18 @@ class describer {
   template <class L>
   void leaf() {
     step const& s = plan_.at[next_++];
+    std::string name;
+    for (auto const& part : path_) name += part, name += '.';
     parameter_list const list = L::parameters(s.in);
     for (int k = 0; k < list.count; ++k) {
       parameter const& p = list.at[k];
-      std::string name;
-      for (auto const& part : path_) name += part, name += '.';
       places.push_back({name + p.name, p.shape, p.order, p.how, p.fan_in, s.w[k], s.frozen});
+    }
+    state_list const kept = L::state(s.in);
+    for (int k = 0; k < kept.count; ++k) {
+      state_tensor const& t = kept.at[k];
+      places.push_back({name + t.name, t.shape, layout::same, t.how, 1, s.state[k], true,
+                        t.counter ? tensor_kind::counter : tensor_kind::state});
     }
   }
   std::vector<tensor_place> places;
@@ -57,13 +71,28 @@ class describer {
 
 }  // namespace detail
 
-/// All tensors of the network in the order of execution, which is their order in memory.
+/// All tensors of the network, weights and state, layer by layer in the order of execution, which is their order in memory.
+/// published_order() (insula/zoo/published_order.hpp) gives the order of the published state_dict.
 template <layer Net, static_shape In>
-std::vector<tensor_place> parameters() {
+std::vector<tensor_place> tensors() {
   static constexpr auto const& plan = program<Net, In>::training;
   detail::describer<std::remove_cvref_t<decltype(plan)>> d(plan);
   Net::describe(d);
   return std::move(d.places);
+}
+
+/// The tensors of one kind.
+inline std::vector<tensor_place> tensors_of(std::vector<tensor_place> const& all, tensor_kind kind) {
+  std::vector<tensor_place> some;
+  for (auto const& t : all)
+    if (t.kind == kind) some.push_back(t);
+  return some;
+}
+
+/// The tensors of the weight range.
+template <layer Net, static_shape In>
+std::vector<tensor_place> parameters() {
+  return tensors_of(tensors<Net, In>(), tensor_kind::weight);
 }
 
 namespace detail {

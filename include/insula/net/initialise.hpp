@@ -29,10 +29,23 @@ void initialise(std::vector<tensor_place> const& places, T* weights, random_key 
         case start::small_normal:
           v = 0.02 * normal_at(own, std::uint32_t(i));
           break;
+        case start::fan_out_normal:  // disk is (out, in, kernel...)
+          v = std::sqrt(2.0 * double(t.shape.n[1]) / double(t.size())) * normal_at(own, std::uint32_t(i));
+          break;
       }
       weights[t.offset + at(i)] = T(v);
     }
   }
+}
+
+/// Starts (=) running statistics by their rule and counters at 0.
+template <class T>
+void initialise_state(std::vector<tensor_place> const& places, program_state<T> state) {
+  for (auto const& t : places)
+    for (index_t i = 0; i < t.size(); ++i) {
+      if (t.kind == tensor_kind::state) state.values[t.offset + i] = t.how == start::ones ? T(1) : T(0);
+      if (t.kind == tensor_kind::counter) state.counters[t.offset + i] = 0;
+    }
 }
 
 }  // namespace insula

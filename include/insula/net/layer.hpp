@@ -4,6 +4,7 @@
 
 #include "insula/base/random.hpp"
 #include "insula/device/backend.hpp"
+#include "insula/device/ranks.hpp"
 #include "insula/net/plan.hpp"
 
 namespace insula {
@@ -11,9 +12,20 @@ namespace insula {
 /// What a pass carries besides numbers.
 struct pass_options {
   std::uint8_t const* mask =
-      nullptr;            ///< (batch, positions) of the layer mask_token; null: nothing is masked
-  bool training = false;  ///< drop path draws
-  random_key key{};       ///< of this pass; layers derive theirs by their weight offset
+      nullptr;  ///< (batch, positions) of the layer mask_token; null: nothing is masked
+  bool training =
+      false;  ///< drop path draws; batch norms take the statistics of the batch and update the running ones
+  random_key key{};  ///< of this pass; layers derive theirs by their weight offset
+  rank_group
+      ranks{};  ///< whose batches the statistics of batch norms cover together; this process alone by default
+};
+
+/// Where a network's state is: running statistics, and counters of passes. Never owns. Null for a network without state.
+template <class T>
+struct program_state {
+  T* values = nullptr;
+  std::int64_t* counters = nullptr;
+  bool fixed = false;  ///< a training pass leaves the state as it is
 };
 
 /// The memory a program runs on. Offsets of a step are per sample.
@@ -26,6 +38,8 @@ struct arena {
   T* a;         ///< activations
   index_t batch;
   pass_options with{};
+  program_state<T> kept{};
+  bool again = false;  ///< the second forward pass of a recompute<>: the state has taken this pass in already
   int modalities = 1;  ///< inside modalities<N, L>, where the batch counts N volumes of every sample
 
   T const* read(index_t offset) const {
@@ -35,6 +49,12 @@ struct arena {
     return offset == external ? gin : offset < 0 ? nullptr : a + offset * (batch / modalities);
   }
   T const* weight(step const* s, int k) const { return w + s->w[k]; }
+  /// State tensor k of the layer, or null.
+  T* state(step const* s, int k) const { return kept.values ? kept.values + s->state[k] : nullptr; }
+  std::int64_t* counter(step const* s, int k) const {
+    return kept.counters ? kept.counters + s->state[k] : nullptr;
+  }
+  bool moves_state() const { return with.training && !again && !kept.fixed && kept.values; }
   T* weight_gradient(step const* s, int k) const { return gw && !s->frozen ? gw + s->w[k] : nullptr; }
 };
 
@@ -58,6 +78,7 @@ struct leaf_defaults {
   static constexpr int leaves = 1;
   static constexpr traits trait{};
   static constexpr parameter_list parameters(dims) { return {}; }
+  static constexpr state_list state(dims) { return {}; }
   static constexpr index_t saved(dims) { return 0; }
 };
 /// f followed by what a layer made of it: r.
@@ -83,6 +104,7 @@ constexpr inferred meet(inferred f, int other) {
 ///   static constexpr char const* name;
 ///   static constexpr inferred infer(dims in);
 ///   static constexpr parameter_list parameters(dims in);    (optional)
+///   static constexpr state_list state(dims in);             (optional: what is kept from pass to pass)
 ///   static constexpr index_t saved(dims in);                (optional: elements per sample kept for the backward pass)
 ///   static constexpr traits trait;                          (optional)
 ///   template <class B, class T> static void forward(context<B>&, step const*, arena<T> const&);

@@ -14,8 +14,9 @@ namespace insula {
 enum class layout { same, linear, conv, conv_transpose };
 
 /// How a tensor starts. fan_uniform: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of PyTorch's linear and
-/// convolution layers for weight and bias; small_normal: N(0, 0.02^2).
-enum class start { zeros, ones, fan_uniform, small_normal };
+/// convolution layers for weight and bias; small_normal: N(0, 0.02^2); fan_out_normal: N(0, 2 / fan_out) with fan_out = outputs
+/// x kernel, for convolutions before a ReLU (He et al. 2015, arXiv 1502.01852, equation 14).
+enum class start { zeros, ones, fan_uniform, small_normal, fan_out_normal };
 
 struct parameter {
   char const* name;  ///< last part of the published name, e.g. "weight" or "attn.qkv.bias"
@@ -26,6 +27,7 @@ struct parameter {
 };
 
 inline constexpr int most_parameters = 10;       // per leaf layer
+inline constexpr int most_states = 4;            // per leaf layer
 inline constexpr index_t weight_alignment = 16;  // elements: every tensor starts on a 64-byte line in float
 
 /// The tensors of one leaf layer in memory order.
@@ -37,6 +39,24 @@ struct parameter_list {
   template <class... P>
   constexpr parameter_list(parameter first, P... rest)
       : at{first, rest...}, count(int(1 + sizeof...(rest))) {}
+};
+
+/// One tensor that a layer keeps from pass to pass and that no gradient changes: running statistics, or a counter of passes.
+struct state_tensor {
+  char const* name;  ///< last part of the published name, e.g. "running_mean"
+  dims shape;        ///< the same on disk and in memory
+  start how = start::zeros;
+  bool counter = false;  ///< integers, std::int64_t, in a range of their own
+};
+
+/// The state of one leaf layer; on disk it follows the layer's parameters.
+struct state_list {
+  state_tensor at[most_states]{};
+  int count = 0;
+
+  constexpr state_list() = default;
+  template <class... S>
+  constexpr state_list(state_tensor first, S... rest) : at{first, rest...}, count(int(1 + sizeof...(rest))) {}
 };
 
 constexpr index_t aligned(index_t n) {

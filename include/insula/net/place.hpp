@@ -29,6 +29,15 @@ struct lifetime {
     return meet(from, to, o.from, o.to) || meet(from, to, o.again_from, o.again_to) ||
            meet(again_from, again_to, o.from, o.to) || meet(again_from, again_to, o.again_from, o.again_to);
   }
+  static constexpr bool meet_but_at(int a, int b, int c, int d, int t) {
+    int const from = a > c ? a : c, to = b < d ? b : d;
+    return a <= b && c <= d && from <= to && !(from == t && to == t);
+  }
+  constexpr bool meets_but_at(lifetime const& o, int t) const {
+    return meet_but_at(from, to, o.from, o.to, t) || meet_but_at(from, to, o.again_from, o.again_to, t) ||
+           meet_but_at(again_from, again_to, o.from, o.to, t) ||
+           meet_but_at(again_from, again_to, o.again_from, o.again_to, t);
+  }
   constexpr void join(lifetime const& o) {
     if (o.from <= o.to) cover(o.from), cover(o.to);
     if (o.again_from <= o.again_to) cover_again(o.again_from), cover_again(o.again_to);
@@ -68,6 +77,26 @@ struct placement {
       }
     }
     return true;
+  }
+  /// No member of a's memory lives together with one of b's, but at time t.
+  constexpr bool apart_but_at(int a, int b, int t) const {
+    int const ra = root(a), rb = root(b);
+    for (int i = 0; i < items; ++i)
+      for (int j = 0; j < items; ++j)
+        if (size[i] > 0 && size[j] > 0 && root(i) == ra && root(j) == rb && life[i].meets_but_at(life[j], t))
+          return false;
+    return true;
+  }
+  /// a uses b's memory from time t on, where b's last life ends.
+  constexpr void take_over(int a, int b) {
+    a = root(a), b = root(b);
+    lifetime& l = life[b];
+    if (l.again_from <= l.again_to)
+      l.cover_again(life[a].from), l.cover_again(life[a].to);
+    else
+      l.join(life[a]);
+    if (size[a] > size[b]) size[b] = size[a];
+    shares[a] = b;
   }
   /// First fit, largest first. Returns the size of the arena.
   constexpr index_t fit() {
@@ -169,12 +198,14 @@ struct placer {
       m.size[v] = a.made_by < 0 ? 0 : a.size;
     }
     for (int s = 0; s < p.steps; ++s) {
-      if (p.at[s].saved_size == 0 || !(p.at[s].active || p.trait[s].saves_always)) continue;
+      int const k = inside(p.writes[s]);
+      bool const stays = p.trait[s].saved_stays && recomputes(s) >= 0;
+      if (p.at[s].saved_size == 0 || !(p.at[s].active || p.trait[s].saves_always || stays)) continue;
       lifetime& l = m.life[saved_item(s)];
       l.cover(s);
       m.size[saved_item(s)] = p.at[s].saved_size;
-      if (!p.at[s].active) continue;
-      int const k = inside(p.writes[s]);
+      if (stays) l.cover(backward(p.recomputed[k].last)), l.cover(backward(s));
+      if (!p.at[s].active || stays) continue;
       if (k >= 0)
         l.cover_again(backward(p.recomputed[k].last)), l.cover_again(backward(s));
       else
@@ -199,7 +230,10 @@ struct placer {
           m.life[x].to == s && m.life[x].again_to < m.life[x].again_from &&
           m.life[y].again_to < m.life[y].again_from)
         m.share(y, x);
-      if (mode == memory_mode::inference || !p.at[s].active || p.v[y].output) continue;
+      if (mode == memory_mode::inference || !p.at[s].active) continue;
+      if (p.trait[s].gx_is_x && first_gradient(x, s) && m.apart_but_at(gradient_item(x), x, backward(s)))
+        m.take_over(gradient_item(x), x);
+      if (p.v[y].output) continue;
       bool const one = p.trait[s].gx_is_gy && x2 != x && first_gradient(x, s) && p.v[x].size == p.v[y].size &&
                        m.may_share(gradient_item(x), gradient_item(y), -1);
       if (one) m.share(gradient_item(x), gradient_item(y));

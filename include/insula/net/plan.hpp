@@ -21,6 +21,7 @@ struct step {
   bool active = false;                     // the backward pass visits it
   bool frozen = false;                     // its weights get no gradient
   index_t w[most_parameters]{};            // offsets in the weight range
+  index_t state[most_states]{};            // offsets in the range of state, or of counters
   int parameters = 0;
   index_t saved_size = 0;  // elements per sample
   int ordinal = 0;         // place in the order of execution
@@ -35,6 +36,8 @@ struct traits {
   bool gx_is_gy = false;      // gx may share the memory of gy
   bool gx2_is_gy = false;     // gx2 may share the memory of gy
   bool saves_always = false;  // the forward pass needs `saved` even if no backward pass follows
+  bool gx_is_x = false;  // gx may share the memory of x: the last number read of x is the one written over
+  bool saved_stays = false;  // `saved` outlives the first pass of a recompute<>, whose second pass reads it
 };
 
 struct value {
@@ -67,6 +70,8 @@ struct plan {
   int modalities = 1;       // inside modalities<N, L>: N
   index_t weights = 0;      // elements of the weight range, tensors aligned
   index_t parameters = 0;   // elements without alignment
+  index_t states = 0;       // elements of the range of state, tensors aligned
+  index_t counters = 0;     // elements of the range of counters
   index_t activations = 0;  // elements per sample of the arena, set by place()
 
   constexpr int add_value(dims shape, int made_by, bool differentiable) {
@@ -86,6 +91,12 @@ struct plan {
       s.w[k] = weights, weights += aligned(list.at[k].shape.size()), parameters += list.at[k].shape.size();
     }
     s.parameters = list.count;
+    state_list const kept = L::state(s.in);
+    for (int k = 0; k < kept.count; ++k) {
+      index_t& end = kept.at[k].counter ? counters : states;
+      s.state[k] = end;
+      end += kept.at[k].counter ? kept.at[k].shape.size() : aligned(kept.at[k].shape.size());
+    }
     s.saved_size = aligned(modalities * L::saved(s.in));
     if (list.count > 0 && !freezing) differentiable = true;
     trait[steps] = L::trait;

@@ -74,13 +74,16 @@ struct program {
   static constexpr index_t weights = training.weights;  ///< elements of the weight range, tensors aligned
   static constexpr index_t parameters = training.parameters;  ///< trainable and frozen elements
 
-  /// Bytes of one training pass: weights, their gradients and the activation arena.
+  static constexpr index_t states = training.states;      ///< elements of the range of state, tensors aligned
+  static constexpr index_t counters = training.counters;  ///< elements of the range of counters
+
+  /// Bytes of one training pass: weights, their gradients, state and the activation arena.
   static constexpr index_t bytes(index_t batch, std::size_t scalar) {
-    return index_t(scalar) * (2 * weights + batch * training.activations);
+    return index_t(scalar) * (2 * weights + states + batch * training.activations) + 8 * counters;
   }
   /// Bytes of a pass without gradients.
   static constexpr index_t inference_bytes(index_t batch, std::size_t scalar) {
-    return index_t(scalar) * (weights + batch * inference.activations);
+    return index_t(scalar) * (weights + states + batch * inference.activations) + 8 * counters;
   }
   static_assert(sizeof(detail::diagnosis<Net, In>));  // last: some compilers skip what follows a failure
 };

@@ -40,17 +40,21 @@ class gradient_trial {
         x(random_vector<double>(o.batch * In::size, mix(o.seed, 1))),
         gx(random_vector<double>(o.batch * In::size, mix(o.seed, 2))),
         w(padded(3)),
-        gw(padded(4)) {
+        gw(padded(4)),
+        kept_(random_vector<double>(std::max<index_t>(p::states, 1), mix(o.seed, 5))),
+        counters_(std::size_t(p::counters)) {
     for (auto& v : x) v *= o.input_scale;
     for (auto const& t : parameters<Net, In>())  // norms: weights near 1, so that no direction is flat
       if (t.how == start::ones)
         for (index_t i = 0; i < t.size(); ++i) w[std::size_t(t.offset + i)] += 1.5;
+    for (auto& v : kept_) v += 1.5;  // variances are positive
   }
   /// The loss; with `back`, gradients are added to gx and gw.
   double run(bool back) {
     poison();
     var<double, In, B> in{x.data(), gx.data(), o_.batch, &tape_};
-    auto const y = apply<Net, input_gradient::yes>(weights<double>{w.data(), gw.data()}, in, o_.with);
+    auto const y = apply<Net, input_gradient::yes>(
+        weights<double>{w.data(), gw.data(), {kept_.data(), counters_.data()}}, in, o_.with);
     double loss = 0;
     constexpr auto const& plan = p::training;
     for (int v = 1; v < plan.values; ++v) {
@@ -84,6 +88,10 @@ class gradient_trial {
 
  public:
   std::vector<double> x, gx, w, gw;
+
+ private:
+  std::vector<double> kept_;  // state: evaluation reads it, training moves it without effect on the pass
+  std::vector<std::int64_t> counters_;
 };
 
 }  // namespace detail

@@ -11,7 +11,7 @@ namespace insula {
 
 namespace detail {
 
-/// Place of one part of a parameter's name among its siblings in MONAI's and UMBRA's modules.
+/// Place of one part of a parameter's name among its siblings in the published modules (MONAI, UMBRA, 3D-Neuro-SimCLR).
 inline int sibling_rank(std::string_view part) {
   struct entry {
     std::string_view name;
@@ -22,6 +22,7 @@ inline int sibling_rank(std::string_view part) {
                                     {"swinViT", 0},
                                     {"feats_decoder", 1},
                                     {"head", 2},
+                                    {"projector", 3},
                                     {"encoder1", 10},
                                     {"encoder2", 11},
                                     {"encoder3", 12},
@@ -44,12 +45,19 @@ inline int sibling_rank(std::string_view part) {
                                     {"layers3c", 8},
                                     {"layers4c", 9},
                                     {"blocks", 0},
-                                    {"downsample", 1},
                                     {"reduction", 0},
                                     {"norm", 1},
                                     {"conv1", 10},
-                                    {"conv2", 11},
-                                    {"conv3", 12},
+                                    {"bn1", 11},
+                                    {"conv2", 12},
+                                    {"bn2", 13},
+                                    {"conv3", 14},
+                                    {"bn3", 15},
+                                    {"downsample", 16},
+                                    {"layer1", 21},
+                                    {"layer2", 22},
+                                    {"layer3", 23},
+                                    {"layer4", 24},
                                     {"norm1", 30},
                                     {"attn", 35},
                                     {"norm2", 40},
@@ -67,6 +75,9 @@ inline int sibling_rank(std::string_view part) {
                                     {"conv_block", 1},
                                     {"weight", 0},
                                     {"bias", 1},
+                                    {"running_mean", 2},
+                                    {"running_var", 3},
+                                    {"num_batches_tracked", 4},
                                     {"relative_position_bias_table", 0},
                                     {"qkv", 1},
                                     {"proj", 2},

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+// CPU kernels of batch_norm, batch_norm_pool and their gradients.
+#pragma once
+
+#include <cmath>
+
+#include "insula/kernels/cpu/norm.hpp"
+#include "insula/kernels/cpu/pool.hpp"
+#include "insula/kernels/plain/batch_norm.hpp"
+
+namespace insula {
+
+namespace detail::batch {
+
+inline constexpr index_t most_tasks = 256;  // whose partial sums are kept
+
+/// How many rows a task takes: a whole number of blocks that fit the cache.
+inline index_t task_rows(index_t rows, index_t channels) {
+  index_t const block = chunk_rows(channels), share = chunk_count(rows, most_tasks);
+  return chunk_count(share, block) * block;
+}
+
+/// What normalises a channel: (x - mean) factor + offset.
+template <scalar T>
+struct affine {
+  T *mean, *factor, *offset;
+};
+
+/// Moments of each channel over the rows of this rank, merged in order.
+template <scalar T>
+void batch_moments(context<cpu>& cx, index_t rows, index_t channels, T const* x, double* mean,
+                   double* squares) {
+  index_t const each = task_rows(rows, channels), block = chunk_rows(channels);
+  index_t const tasks = chunk_count(rows, each);
+  scratch s(cx);
+  double* const partial = s.take<double>(tasks * 2 * channels);
+  auto const merge = [channels](double before, double more, double const* from, double* to) {
+    double const part = more / (before + more), weight = before * part;
+    for (index_t c = 0; c < channels; ++c) {
+      double const difference = from[c] - to[c];  // Chan, Golub and LeVeque 1983
+      to[c] += difference * part;
+      to[channels + c] += from[channels + c] + difference * difference * weight;
+    }
+  };
+  run_chunks(cx, rows, each, [&](index_t begin, index_t end, index_t task, int worker) {
+    scratch mine(cx, worker);
+    double *const to = partial + task * 2 * channels, *const one = mine.take<double>(2 * channels);
+    for (index_t r = begin; r < end; r += block) {
+      index_t const n = end - r < block ? end - r : block;
+      channel_moments(n, channels, x + r * channels, r == begin ? to : one);
+      if (r > begin) merge(double(r - begin), double(n), one, to);
+    }
+  });
+  for (index_t t = 1; t < tasks; ++t)
+    merge(double(t * each), double(t + 1 < tasks ? each : rows - t * each), partial + t * 2 * channels,
+          partial);
+  for (index_t c = 0; c < channels; ++c) mean[c] = partial[c], squares[c] = partial[channels + c];
+}
+
+/// Statistics by the rule of a.from as (x - mean) factor + offset; moves the running ones and writes a.stats. From the kept
+/// statistics the same bits follow as in the pass that left them.
+template <scalar T, class Args>
+void set_affine(context<cpu>& cx, Args const& a, index_t rows, index_t channels, affine<T> to) {
+  scratch s(cx);
+  double* const mean = s.take<double>(channels);
+  double* const spread = s.take<double>(channels);
+  double count = double(rows);
+  if (a.from == statistics::batch) {
+    batch_moments(cx, rows, channels, a.x, mean, spread);
+    count = merge_ranks(a.ranks, channels, count, mean, spread, s.take<double>(channels + 1));
+    check_rows(count);
+    if (a.running_mean)
+      follow_batch(channels, count, mean, spread, a.momentum, a.running_mean, a.running_var);
+  }
+  for (index_t c = 0; c < channels; ++c) {
+    bool const kept = a.from == statistics::kept, batch = a.from == statistics::batch;
+    double const m = batch ? mean[c] : double(kept ? a.stats[c] : a.running_mean[c]);
+    T const center = T(m), rest = kept ? a.stats[2 * channels + c] : T(m - double(center));
+    T const rstd = kept ? a.stats[channels + c]
+                        : T(1 / std::sqrt((batch ? spread[c] / count : double(a.running_var[c])) + a.eps));
+    double const factor = double(rstd) * (a.w ? double(a.w[c]) : 1.0);
+    to.mean[c] = center, to.factor[c] = T(factor);
+    to.offset[c] = T((a.b ? double(a.b[c]) : 0.0) - double(rest) * factor);
+    if (a.stats) a.stats[c] = center, a.stats[channels + c] = rstd, a.stats[2 * channels + c] = rest;
+  }
+}
+
+/// The same from what the forward pass left in stats.
+template <scalar T, class Args>
+void kept_affine(Args const& a, index_t channels, affine<T> to) {
+  for (index_t c = 0; c < channels; ++c) {
+    double const factor = double(a.stats[channels + c]) * (a.w ? double(a.w[c]) : 1.0);
+    to.mean[c] = a.stats[c], to.factor[c] = T(factor);
+    to.offset[c] = T((a.b ? double(a.b[c]) : 0.0) - double(a.stats[2 * channels + c]) * factor);
+  }
+}
+
+template <scalar T>
+affine<T> take_affine(scratch& s, index_t channels) {
+  return {s.take<T>(channels), s.take<T>(channels), s.take<T>(channels)};
+}
+
+/// gx = gu factor - constant - (x - mean) slope
+template <scalar T>
+struct projection {
+  T *constant, *slope;
+};
+
+/// Weight gradients and the projection, from sums (2, channels) of gu and of gu (x - mean) over this rank's rows. message: 2
+/// channels + 1 numbers.
+template <scalar T, class Args>
+void finish_sums(Args const& a, index_t rows, index_t channels, double const* sums, double* message,
+                 projection<T> to) {
+  for (index_t c = 0; c < channels; ++c) {  // sums over x minus the unrounded mean
+    message[c] = sums[c];
+    message[channels + c] = sums[channels + c] - double(a.stats[2 * channels + c]) * sums[c];
+    if (a.gb) a.gb[c] += T(sums[c]);
+    if (a.gw) a.gw[c] += T(message[channels + c] * double(a.stats[channels + c]));
+  }
+  message[2 * channels] = double(rows);
+  bool const projects = a.from != statistics::running;
+  if (projects && a.ranks.sum) a.ranks.sum(a.ranks.self, message, 2 * channels + 1);
+  double const all = message[2 * channels];
+  for (index_t c = 0; c < channels; ++c) {
+    double const rstd = double(a.stats[channels + c]), factor = rstd * (a.w ? double(a.w[c]) : 1.0);
+    double const slope = projects ? factor * rstd * rstd * message[channels + c] / all : 0;
+    to.slope[c] = T(slope);
+    to.constant[c] =
+        T((projects ? factor * message[c] / all : 0) - double(a.stats[2 * channels + c]) * slope);
+  }
+}
+
+/// sum[c] = the partial sums of all tasks in order.
+inline void add_tasks(index_t tasks, index_t width, double const* partial, double* sum) {
+  for (index_t i = 0; i < width; ++i) sum[i] = 0;
+  for (index_t t = 0; t < tasks; ++t)
+    for (index_t i = 0; i < width; ++i) sum[i] += partial[t * width + i];
+}
+
+}  // namespace detail::batch
+
+/// Moments per block and channel, merged in order; then one pass that normalises, adds and activates.
+template <scalar T>
+struct kernel<op::batch_norm, cpu, T> {
+  static void run(context<cpu>& cx, op::batch_norm::args<T> const& a) {
+    index_t const channels = a.channels;
+    scratch s(cx);
+    auto const f = detail::batch::take_affine<T>(s, channels);
+    detail::batch::set_affine<T>(cx, a, a.rows, channels, f);
+    simd::with_activation(a.act, [&](auto act) {
+      run_chunks(cx, a.rows, chunk_rows(channels), [&](index_t begin, index_t end, index_t, int) {
+        for (index_t r = begin; r < end; ++r) {
+          T const *const x = a.x + r * channels, *const skip = a.skip ? a.skip + r * channels : nullptr;
+          T* const y = a.y + r * channels;
+          simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+            auto u = simd::fma(simd::load(x + c, lanes) - simd::load(f.mean + c, lanes),
+                               simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
+            if (skip) u += simd::load(skip + c, lanes);
+            simd::store(y + c, simd::activated<decltype(act)::value, T>(u), lanes);
+          });
+        }
+      });
+    });
+  }
+};
+
+/// Two passes: sums per block, in double over blocks, added in order; then gx and gskip. Both recompute the activation's
+/// input.
+template <scalar T>
+struct kernel<op::batch_norm_grad, cpu, T> {
+  using args = op::batch_norm_grad::args<T>;
+
+  static void run(context<cpu>& cx, args const& a) {
+    simd::with_activation(a.act, [&](auto act) { run_with<decltype(act)::value>(cx, a); });
+  }
+
+ private:
+  template <activation Act>
+  static void run_with(context<cpu>& cx, args const& a) {
+    index_t const channels = a.channels, each = detail::batch::task_rows(a.rows, channels);
+    index_t const tasks = chunk_count(a.rows, each), block = chunk_rows(channels);
+    scratch s(cx);
+    auto const f = detail::batch::take_affine<T>(s, channels);
+    detail::batch::kept_affine<T>(a, channels, f);
+    detail::batch::projection<T> const to{s.take<T>(channels), s.take<T>(channels)};
+    double *const partial = s.take<double>(tasks * 2 * channels), *const sums = s.take<double>(2 * channels);
+    run_chunks(cx, a.rows, each, [&](index_t begin, index_t end, index_t task, int worker) {
+      scratch mine(cx, worker);
+      T* const one = mine.take<T>(2 * channels);
+      double* const out = partial + task * 2 * channels;
+      for (index_t i = 0; i < 2 * channels; ++i) out[i] = 0;
+      for (index_t r = begin; r < end; r += block) {
+        add_sums<Act>(a, f, r, end - r < block ? end : r + block, one);
+        for (index_t i = 0; i < 2 * channels; ++i) out[i] += double(one[i]);
+      }
+    });
+    detail::batch::add_tasks(tasks, 2 * channels, partial, sums);
+    detail::batch::finish_sums<T>(a, a.rows, channels, sums, s.take<double>(2 * channels + 1), to);
+    if (a.gx || a.gskip)
+      run_chunks(cx, a.rows, block, [&](index_t begin, index_t end, index_t, int) {
+        write_gradients<Act>(a, f, to, begin, end);
+      });
+  }
+
+  /// d = x - mean and the gradient at the activation's input, of one register.
+  template <activation Act, class Lanes>
+  INSULA_INLINE static simd::pack<T> before(args const& a, detail::batch::affine<T> const& f, index_t at,
+                                            index_t c, simd::pack<T> d, Lanes lanes) {
+    auto const gy = simd::load(a.gy + at + c, lanes);
+    if constexpr (Act == activation::none) return gy;
+    auto u = simd::fma(d, simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
+    if (a.skip) u += simd::load(a.skip + at + c, lanes);
+    return gy * simd::activation_slope<Act, T>(u);
+  }
+
+  template <activation Act>
+  static void add_sums(args const& a, detail::batch::affine<T> const& f, index_t begin, index_t end,
+                       T* sums) {
+    index_t const channels = a.channels;
+    simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+      auto total = simd::zero<T>(), slope = simd::zero<T>();
+      auto const mean = simd::load(f.mean + c, lanes);
+      for (index_t at = begin * channels; at < end * channels; at += channels) {
+        auto const d = simd::load(a.x + at + c, lanes) - mean;
+        auto const gu = before<Act>(a, f, at, c, d, lanes);
+        total += gu;
+        slope = simd::fma(gu, d, slope);
+      }
+      simd::store(sums + c, total, lanes);
+      simd::store(sums + channels + c, slope, lanes);
+    });
+  }
+
+  template <activation Act>
+  static void write_gradients(args const& a, detail::batch::affine<T> const& f,
+                              detail::batch::projection<T> const& p, index_t begin, index_t end) {
+    index_t const channels = a.channels;
+    for (index_t at = begin * channels; at < end * channels; at += channels) {
+      T *const gx = a.gx ? a.gx + at : nullptr, *const gskip = a.gskip ? a.gskip + at : nullptr;
+      simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+        auto const d = simd::load(a.x + at + c, lanes) - simd::load(f.mean + c, lanes);
+        auto const gu = before<Act>(a, f, at, c, d, lanes);
+        if (gskip) simd::store(gskip + c, a.skip_adds ? simd::load(gskip + c, lanes) + gu : gu, lanes);
+        if (!gx) return;
+        auto g = simd::fma(gu, simd::load(f.factor + c, lanes), -simd::load(p.constant + c, lanes));
+        g = simd::fnma(d, simd::load(p.slope + c, lanes), g);
+        simd::store(gx + c, a.adds ? g + simd::load(gx + c, lanes) : g, lanes);
+      });
+    }
+  }
+};
+
+/// Moments, then every window from the volume as it is: nothing of the normalised volume is written.
+template <scalar T>
+struct kernel<op::batch_norm_pool, cpu, T> {
+  static void run(context<cpu>& cx, op::batch_norm_pool::args<T> const& a) {
+    op::pool3d_geometry const& g = a.g;
+    detail::check_pool(g);
+    extent const out = g.out();
+    index_t const channels = g.channels, inputs = g.in.size() * channels, plane = out.h * out.w * channels;
+    scratch s(cx);
+    auto const f = detail::batch::take_affine<T>(s, channels);
+    detail::batch::set_affine<T>(cx, a, g.batch * g.in.size(), channels, f);
+    simd::with_activation(a.act, [&](auto act) {
+      cx.pool.run(g.batch * out.d, [&](index_t task, int) {
+        detail::pool::pool_plane(
+            g, task % out.d, a.x + task / out.d * inputs, a.y + task * plane,
+            a.pick ? a.pick + task * plane : nullptr, [&](index_t c, auto lanes, auto x) {
+              auto const u = simd::fma(x - simd::load(f.mean + c, lanes), simd::load(f.factor + c, lanes),
+                                       simd::load(f.offset + c, lanes));
+              return simd::activated<decltype(act)::value, T>(u);
+            });
+      });
+    });
+  }
+};
+
+/// Sums over windows, each of which passes its gradient to the voxel that it picked; then gx voxel by voxel.
+template <scalar T>
+struct kernel<op::batch_norm_pool_grad, cpu, T> {
+  using args = op::batch_norm_pool_grad::args<T>;
+
+  static void run(context<cpu>& cx, args const& a) {
+    detail::check_pool(a.g);
+    simd::with_activation(a.act, [&](auto act) { run_with<decltype(act)::value>(cx, a); });
+  }
+
+ private:
+  template <activation Act>
+  static void run_with(context<cpu>& cx, args const& a) {
+    op::pool3d_geometry const& g = a.g;
+    index_t const channels = g.channels, tasks = g.batch * g.out().d, rows = g.batch * g.in.size();
+    scratch s(cx);
+    auto const f = detail::batch::take_affine<T>(s, channels);
+    detail::batch::kept_affine<T>(a, channels, f);
+    detail::batch::projection<T> const to{s.take<T>(channels), s.take<T>(channels)};
+    double *const partial = s.take<double>(tasks * 2 * channels), *const sums = s.take<double>(2 * channels);
+    cx.pool.run(tasks, [&](index_t task, int worker) {
+      scratch mine(cx, worker);
+      add_sums<Act>(a, f, task, mine.take<T>(2 * channels), mine.take<index_t>(g.kernel.size()),
+                    partial + task * 2 * channels);
+    });
+    detail::batch::add_tasks(tasks, 2 * channels, partial, sums);
+    detail::batch::finish_sums<T>(a, rows, channels, sums, s.take<double>(2 * channels + 1), to);
+    if (!a.gx) return;
+    index_t const outputs = g.out().size() * channels, plane = g.in.h * g.in.w * channels;
+    cx.pool.run(g.batch * g.in.d, [&](index_t task, int) {
+      index_t const n = task / g.in.d;
+      T const* const x = a.x + task * plane;
+      T* const gx = a.gx + task * plane;
+      detail::pool::unpool_plane<T>(
+          g, task % g.in.d, a.gy + n * outputs, a.pick + n * outputs,
+          [&](index_t p, index_t c, auto lanes, auto gy) {
+            index_t const at = p * channels + c;
+            auto const d = simd::load(x + at, lanes) - simd::load(f.mean + c, lanes);
+            auto const u = simd::fma(d, simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
+            auto const gu = gy * simd::activation_slope<Act, T>(u);
+            auto v = simd::fma(gu, simd::load(f.factor + c, lanes), -simd::load(to.constant + c, lanes));
+            v = simd::fnma(d, simd::load(to.slope + c, lanes), v);
+            simd::store(gx + at, a.adds ? v + simd::load(gx + at, lanes) : v, lanes);
+          });
+    });
+  }
+
+  /// Sums of gu and of gu (x - mean) over one plane of windows; rows of windows in T, planes in double.
+  template <activation Act>
+  static void add_sums(args const& a, detail::batch::affine<T> const& f, index_t task, T* one,
+                       index_t* offset, double* out) {
+    op::pool3d_geometry const& g = a.g;
+    extent const o = g.out(), k = g.kernel;
+    index_t const channels = g.channels, od = task % o.d;
+    for (index_t t = 0; t < k.size(); ++t)
+      offset[t] = ((t / (k.h * k.w) * g.in.h + t / k.w % k.h) * g.in.w + t % k.w) * channels;
+    for (index_t i = 0; i < 2 * channels; ++i) out[i] = 0;
+    index_t at = task * o.h * o.w * channels;
+    for (index_t oh = 0; oh < o.h; ++oh) {
+      simd::clear(2 * channels, one);
+      for (index_t ow = 0; ow < o.w; ++ow, at += channels) {
+        index_t const voxel = ((od * g.stride.d - g.pad.d) * g.in.h + oh * g.stride.h - g.pad.h) * g.in.w +
+                              ow * g.stride.w - g.pad.w;
+        index_t const corner = task / o.d * g.in.size() * channels + voxel * channels;
+        simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+          simd::pack<T> x{};
+          index_t const n = channels - c < simd::width<T> ? channels - c : simd::width<T>;
+          for (int i = 0; i < int(n); ++i) x[i] = a.x[corner + offset[a.pick[at + c + i]] + c + i];
+          auto const d = x - simd::load(f.mean + c, lanes);
+          auto const u = simd::fma(d, simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
+          auto const gu = simd::load(a.gy + at + c, lanes) * simd::activation_slope<Act, T>(u);
+          simd::store(one + c, simd::load(one + c, lanes) + gu, lanes);
+          simd::store(one + channels + c, simd::fma(gu, d, simd::load(one + channels + c, lanes)), lanes);
+        });
+      }
+      for (index_t i = 0; i < 2 * channels; ++i) out[i] += double(one[i]);
+    }
+  }
+};
+
+}  // namespace insula

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// 3D-Neuro-SimCLR's encoder and projector against the golden numbers of the published modules.
+#include "insula/zoo/neuro_simclr.hpp"
+
+#include "insula/autograd/apply.hpp"
+#include "insula/cpu.hpp"
+#include "support/catch.hpp"
+#include "support/neuro_simclr.hpp"
+
+using namespace insula;
+using support::fill;
+
+namespace {
+
+using options = neuro_simclr::paper;
+using network = neuro_simclr::network<options>;
+using encoder = neuro_simclr::encoder<options>;
+using input = shape<1, 30, 40, 40>;
+
+/// The encoder with its maps as taps; the stem in three layers in place of one.
+using spread_encoder =
+    named<"encoder",
+          seq<named<"conv1", resnet::detail::conv<64, 7>>, named<"bn1", batch_norm<activation::relu>>, tap<0>,
+              max_pool3d<>, tap<1>, named<"layer1", resnet::stage<options, 0>>, tap<2>,
+              named<"layer2", resnet::stage<options, 1>>, tap<3>, named<"layer3", resnet::stage<options, 2>>,
+              tap<4>, named<"layer4", resnet::stage<options, 3>>, tap<5>, global_average>>;
+
+template <class T>
+double sum(index_t n, T const* x) {
+  double s = 0;
+  for (index_t i = 0; i < n; ++i) s += double(x[i]);
+  return s;
+}
+template <class T>
+double norm(index_t n, T const* x) {
+  double s = 0;
+  for (index_t i = 0; i < n; ++i) s += double(x[i]) * double(x[i]);
+  return std::sqrt(s);
+}
+template <class T>
+struct trial {
+  context<cpu> cx{2};
+  model<network, input, T> m;
+  tape<cpu> t{cx};
+  std::vector<T> xi = fill<T>(1, 2 * input::size), xj = fill<T>(2, 2 * input::size);
+  double const tolerance = sizeof(T) == 8 ? 1e-8 : 1e-5;  // relative to the largest of a tensor
+
+  trial() { support::fill_neuro_simclr(m.all_places(), m.w(), m.state()); }
+
+  void close(double value, double golden, double scale) {
+    CHECK(std::abs(value - golden) <= tolerance * scale);
+  }
+  void evaluation() {
+    auto const x = constant<input>(t, static_cast<T const*>(xi.data()), 2);
+    auto const y = apply<spread_encoder>(m.frozen_params(), x);
+    auto const total = [&](auto tap, double golden) { close(sum(tap.size(), tap.value), golden, golden); };
+    total(y.template tap<0>(), 331816.478831), total(y.template tap<1>(), 147770.164114);
+    total(y.template tap<2>(), 287865.871095), total(y.template tap<3>(), 118163.960195);
+    total(y.template tap<4>(), 33998.333507), total(y.template tap<5>(), 9558.108970);
+    auto const h = apply_without_gradient<encoder>(m.frozen_params(), x);
+    auto const z = apply_without_gradient<network>(m.frozen_params(), x);
+    double const h0[] = {0.305663716, 0.479049965, 0.158937580, 0.248732713},
+                 z0[] = {0.050075256, 0.136830412, -0.053418708, 0.084607766};
+    for (int c = 0; c < 4; ++c) close(double(h.value[c]), h0[c], 1), close(double(z.value[c]), z0[c], 1);
+    close(sum(1024, h.value), 531.0060539, 531), close(norm(1024, h.value), 21.16910957, 21);
+    close(norm(128, z.value), 1.39994558, 1);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("parameters of the published networks are counted right", "[neuro_simclr]") {
+  using volume = neuro_simclr::volume<options>;
+  using whole = program<network, volume>;
+  STATIC_REQUIRE(whole::parameters == 33455808);
+  STATIC_REQUIRE(program<encoder, volume>::parameters == 33160896);
+  STATIC_REQUIRE(program<neuro_simclr::downstream<options>, volume>::parameters == 33161409);
+  STATIC_REQUIRE(program<resnet::encoder<resnet::resnet50>, volume>::parameters == 46158912);
+  STATIC_REQUIRE(program<resnet::encoder<resnet::resnet50>, volume>::out == make_dims(2048));
+  auto const all = tensors<network, volume>();
+  CHECK(all.size() == 125);
+  CHECK(tensors_of(all, tensor_kind::weight).size() == 65);
+  index_t elements = 0;
+  for (auto const& t : all) elements += t.kind == tensor_kind::weight ? 0 : t.size();
+  CHECK(elements == 9620);
+}
+
+TEST_CASE("tensors have the names, shapes and order of the published state_dict", "[neuro_simclr]") {
+  std::vector<std::string> expected{"conv1.weight 64x1x7x7x7"};
+  auto const norm = [&](std::string const& name, int c) {
+    for (char const* part : {"weight", "bias", "running_mean", "running_var"})
+      expected.push_back(name + "." + part + " " + std::to_string(c));
+    expected.push_back(name + ".num_batches_tracked ");
+  };
+  auto const size = [](int out, int in, int k) {
+    std::string s = " " + std::to_string(out) + "x" + std::to_string(in);
+    for (int i = 0; i < 3; ++i) s += "x" + std::to_string(k);
+    return s;
+  };
+  norm("bn1", 64);
+  int in = 64;
+  for (int stage = 1; stage <= 4; ++stage)
+    for (int block = 0; block < 2; ++block) {
+      int const out = 32 << stage;
+      std::string const at = "layer" + std::to_string(stage) + "." + std::to_string(block) + ".";
+      expected.push_back(at + "conv1.weight" + size(out, in, 3)), norm(at + "bn1", out);
+      expected.push_back(at + "conv2.weight" + size(out, out, 3)), norm(at + "bn2", out);
+      if (in != out) {
+        expected.push_back(at + "downsample.0.weight" + size(out, in, 1));
+        expected.push_back(at + "downsample.0.bias " + std::to_string(out)), norm(at + "downsample.1", out);
+      }
+      in = out;
+    }
+  for (auto& e : expected) e = "encoder." + e;
+  expected.push_back("projector.0.weight 512x512"), expected.push_back("projector.2.weight 64x512");
+  std::vector<std::string> found;
+  for (auto const& t : published_order(tensors<network, input>())) {
+    std::string s = t.name + " ";
+    for (int i = 0; i < t.shape.rank; ++i) s += (i ? "x" : "") + std::to_string(t.shape.n[i]);
+    found.push_back(s);
+  }
+  CHECK(found == expected);
+}
+
+TEST_CASE("evaluation with running statistics is the published one", "[neuro_simclr]") {
+  SECTION("double") { trial<double>().evaluation(); }
+  SECTION("float") { trial<float>().evaluation(); }
+}
