@@ -15,6 +15,7 @@
 #include "insula/kernels/cpu/gemm.hpp"
 #include "insula/kernels/cpu/modality.hpp"
 #include "insula/kernels/cpu/norm.hpp"
+#include "insula/kernels/cpu/nt_xent.hpp"
 #include "insula/kernels/cpu/pad.hpp"
 #include "insula/kernels/cpu/pointwise.hpp"
 #include "insula/kernels/cpu/pool.hpp"

@@ -26,6 +26,7 @@
 #include "insula/loss/classification.hpp"
 #include "insula/loss/info_nce.hpp"
 #include "insula/loss/masked_reconstruction.hpp"
+#include "insula/loss/nt_xent.hpp"
 #include "insula/loss/regression.hpp"
 #include "insula/net/model.hpp"
 #include "insula/optim/adam.hpp"

@@ -11,6 +11,7 @@
 #include "insula/kernels/plain/gemm.hpp"
 #include "insula/kernels/plain/modality.hpp"
 #include "insula/kernels/plain/norm.hpp"
+#include "insula/kernels/plain/nt_xent.hpp"
 #include "insula/kernels/plain/pad.hpp"
 #include "insula/kernels/plain/pointwise.hpp"
 #include "insula/kernels/plain/pool.hpp"
