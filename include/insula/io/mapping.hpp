@@ -12,6 +12,7 @@
 
 #include "insula/base/check.hpp"
 #include "insula/io/quote.hpp"
+#include "insula/io/tensor_info.hpp"
 
 namespace insula {
 
@@ -32,6 +33,19 @@ std::vector<named_shape> named_shapes(Tensors const& tensors) {
 struct rename_rule {
   std::string from, to;
 };
+
+/// Applies rules to names one after the other, each to what the one before made. Gives those that fit no name.
+inline std::vector<rename_rule> apply_renames(std::vector<std::string>& names,
+                                              std::vector<rename_rule> const& rules) {
+  std::vector<rename_rule> unused;
+  for (auto const& rule : rules) {
+    bool used = false;
+    for (auto& n : names)
+      if (n.starts_with(rule.from)) n.replace(0, rule.from.size(), rule.to), used = true;
+    if (!used) unused.push_back(rule);
+  }
+  return unused;
+}
 
 struct mapping_options {
   /// Applied to the file's names one after the other, each to what the one before made.
@@ -86,12 +100,6 @@ struct mapping {
 };
 
 namespace detail {
-
-inline std::string shape_in_brackets(std::vector<index_t> const& shape) {
-  std::string s = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) s += text(i ? ", " : "", shape[i]);
-  return s += "]";
-}
 
 /// Columns padded to equal width; at most `most` rows and a line that tells how many there are besides.
 inline std::string aligned(std::vector<std::vector<std::string>> rows, std::size_t most) {
@@ -175,7 +183,7 @@ inline std::vector<std::size_t> nearest_tensors(mapping const& m, named_shape co
 }  // namespace detail
 
 inline std::string mapping::report(std::size_t most) const {
-  auto const shape = [](named_shape const& t) { return detail::shape_in_brackets(t.shape); };
+  auto const shape = [](named_shape const& t) { return shape_text(t.shape); };
   auto const was = [&](std::size_t i) {
     return source[i].name == renamed[i] ? std::string{} : "(in the file: " + quote(source[i].name) + ")";
   };
@@ -222,12 +230,7 @@ inline mapping map_names(std::vector<named_shape> wanted, std::vector<named_shap
     check(names.insert(w.name).second, "map_names: the model names ", quote(w.name), " twice");
 
   for (auto const& t : m.source) m.renamed.push_back(t.name);
-  for (auto const& rule : options.renames) {
-    bool used = false;
-    for (auto& n : m.renamed)
-      if (n.starts_with(rule.from)) n.replace(0, rule.from.size(), rule.to), used = true;
-    if (!used) m.unused_rules.push_back(rule);
-  }
+  m.unused_rules = apply_renames(m.renamed, options.renames);
   detail::prefix_search search{names, m.renamed, options.prefixes};
   search.run();
   m.stripped = search.best;

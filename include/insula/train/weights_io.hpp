@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights, optimiser moments and other ranges between memory and safetensors files, in published names and layouts.
+// Weights, optimiser moments and other ranges between memory and files, in published names and layouts.
 #pragma once
 
 #include <algorithm>
 
 #include "insula/io/mapping.hpp"
+#include "insula/io/named_tensors.hpp"
 #include "insula/io/safetensors.hpp"
 #include "insula/net/describe.hpp"
 #include "insula/train/state.hpp"
@@ -56,12 +57,13 @@ inline mapping_options same_names() {
 }
 
 /// Fills the places of a range (=) from the tensors of a file with the same published names and shapes, and tells what
-/// matched. Only tensors of the file whose names begin with `prefix` are looked at, without it; `names` has renaming,
+/// matched. The file is a safetensors_file, a pytorch_file, or a weights_file (insula/io/weights_file.hpp), which is either.
+/// Only tensors of the file whose names begin with `prefix` are looked at, without it; `names` has renaming,
 /// optional and ignored tensors and strictness; `how` is rounding::nearest to read F64 files into float. Places without a
 /// match stay as they are. Throws error with the report if names.strict and something does not fit (then nothing is written),
 /// or if a value cannot be converted.
-template <scalar T>
-mapping load_tensors(safetensors_file const& file, std::vector<tensor_place> const& places, T* range,
+template <scalar T, tensor_file File>
+mapping load_tensors(File const& file, std::vector<tensor_place> const& places, T* range,
                      std::string const& prefix = "", mapping_options const& names = any_known_prefix(),
                      rounding how = rounding::exact) {
   std::vector<named_shape> wanted, source;
@@ -77,7 +79,7 @@ mapping load_tensors(safetensors_file const& file, std::vector<tensor_place> con
   for (auto const& match : m.matched) {
     auto const& place = places[match.wanted];
     values.resize(std::size_t(place.size()));
-    file.read<T>(*tensors[match.source], values, how);
+    file.template read<T>(*tensors[match.source], values, how);
     from_disk(place, values.data(), range);
   }
   return m;
