@@ -118,6 +118,9 @@ TEST_CASE("wrong shapes, missing and unexpected tensors are told apart") {
   CHECK(fits.complete());
   CHECK(fits.missing.size() == 2);
   CHECK(fits.ignored == std::vector<std::size_t>{2});
+  CHECK(map_names(model, {file.begin() + 1, file.end()}, "f",
+                  {.ignored_endings = {"fc.weight"}, .optional = {"head.", "stem.weight"}})
+            .ignored == std::vector<std::size_t>{2});
 }
 
 TEST_CASE("two tensors of the file that become one name are reported, never picked from") {

@@ -56,6 +56,8 @@ struct mapping_options {
                                     "backbone.", "encoder.", "swinViT.",   "encoder_q."};
   std::vector<std::string> ignored{};  ///< prefixes of (renamed) file tensors that the model need not use
   std::vector<std::string>
+      ignored_endings{};  ///< the same by the ends of their names, such as an index table's
+  std::vector<std::string>
       optional{};      ///< prefixes of model tensors that the file need not have, such as a new head
   bool strict = true;  ///< throw unless every tensor is matched, ignored or optional
 };
@@ -124,6 +126,10 @@ inline std::string aligned(std::vector<std::vector<std::string>> rows, std::size
 
 inline bool starts_with_any(std::string_view name, std::vector<std::string> const& prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(), [&](auto const& p) { return name.starts_with(p); });
+}
+
+inline bool ends_with_any(std::string_view name, std::vector<std::string> const& endings) {
+  return std::any_of(endings.begin(), endings.end(), [&](auto const& e) { return name.ends_with(e); });
 }
 
 inline std::string_view without(std::string_view prefix, std::string_view name) {
@@ -240,7 +246,11 @@ inline mapping map_names(std::vector<named_shape> wanted, std::vector<named_shap
     if (names.contains(m.renamed[i]))
       sources[m.renamed[i]].push_back(i);
     else
-      (detail::starts_with_any(m.renamed[i], options.ignored) ? m.ignored : m.unexpected).push_back(i);
+      (detail::starts_with_any(m.renamed[i], options.ignored) ||
+               detail::ends_with_any(m.renamed[i], options.ignored_endings)
+           ? m.ignored
+           : m.unexpected)
+          .push_back(i);
   }
   for (std::size_t w = 0; w < m.wanted.size(); ++w) {
     auto const& want = m.wanted[w];
