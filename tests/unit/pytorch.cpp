@@ -21,7 +21,9 @@ using support::torch_zip;
 
 namespace {
 
-std::string recorded(std::string const& name) { return INSULA_TEST_DATA "/../../../tests/data/pytorch/" + name; }
+std::string recorded(std::string const& name) {
+  return INSULA_TEST_DATA "/../../../tests/data/pytorch/" + name;
+}
 
 /// A file in memory of its exact size, so that a sanitizer sees reads past the end.
 struct in_memory {
