@@ -24,10 +24,12 @@ struct lifetime {
         ? (void)(again_from = again_to = t)
         : (void)(again_from = t < again_from ? t : again_from, again_to = t > again_to ? t : again_to);
   }
-  static constexpr bool meet(int a, int b, int c, int d) { return a <= b && c <= d && a <= d && c <= b; }
-  constexpr bool meets(lifetime const& o) const {
-    return meet(from, to, o.from, o.to) || meet(from, to, o.again_from, o.again_to) ||
-           meet(again_from, again_to, o.from, o.to) || meet(again_from, again_to, o.again_from, o.again_to);
+  constexpr bool meets(lifetime const& o) const {  // one expression: compilers count calls while they compile
+    return (from <= to && o.from <= o.to && from <= o.to && o.from <= to) ||
+           (from <= to && o.again_from <= o.again_to && from <= o.again_to && o.again_from <= to) ||
+           (again_from <= again_to && o.from <= o.to && again_from <= o.to && o.from <= again_to) ||
+           (again_from <= again_to && o.again_from <= o.again_to && again_from <= o.again_to &&
+            o.again_from <= again_to);
   }
   static constexpr bool meet_but_at(int a, int b, int c, int d, int t) {
     int const from = a > c ? a : c, to = b < d ? b : d;
@@ -50,31 +52,35 @@ struct placement {
   lifetime life[N]{};
   index_t size[N]{};  // 0: not placed
   int shares[N]{};    // the item whose memory it uses; itself by default
+  int next[N]{};      // of those that use one memory, in a ring
   index_t offset[N]{};
   int items = 0;
 
-  constexpr int root(int i) const {
-    while (shares[i] != i) i = shares[i];
-    return i;
+  constexpr void start(int n) {
+    items = n;
+    for (int i = 0; i < n; ++i) shares[i] = next[i] = i;
   }
   constexpr void share(int a, int b) {  // a and b use one memory
-    a = root(a), b = root(b);
+    a = shares[a], b = shares[b];
     if (a == b) return;
     life[b].join(life[a]);
     if (size[a] > size[b]) size[b] = size[a];
+    for (int i = next[a]; i != a; i = next[i]) shares[i] = b;
     shares[a] = b;
+    int const after = next[a];
+    next[a] = next[b], next[b] = after;
   }
   /// No member of a's memory lives at the time of a member of b's, but for the moment one hands over to the other
   /// and for `except`, which holds the same numbers as a.
   constexpr bool may_share(int a, int b, int except) const {
-    int const ra = root(a), rb = root(b);
-    for (int i = 0; i < items; ++i) {
-      if (size[i] == 0 || root(i) != ra) continue;
-      for (int j = 0; j < items; ++j) {
-        if (size[j] == 0 || root(j) != rb || j == except) continue;
-        if (life[i].meets(life[j]) && !(life[i].from == life[j].to || life[j].from == life[i].to))
+    for (int i = a;;) {
+      for (int j = b;;) {
+        if (size[i] > 0 && size[j] > 0 && j != except && life[i].meets(life[j]) &&
+            !(life[i].from == life[j].to || life[j].from == life[i].to))
           return false;
+        if ((j = next[j]) == b) break;
       }
+      if ((i = next[i]) == a) break;
     }
     return true;
   }
@@ -107,17 +113,17 @@ struct placement {
       for (; j > 0 && size[order[j - 1]] < size[i]; --j) order[j] = order[j - 1];
       order[j] = i;
     }
-    index_t total = 0;
+    index_t total = 0, ends[N]{};
     for (int k = 0; k < n; ++k) {
       int const i = order[k];
-      index_t at = 0;
-      for (int q = 0; q < laid; ++q) {  // in order of offsets
-        int const p = placed[q];
-        if (offset[p] >= at + size[i]) break;
-        if (offset[p] + size[p] > at && life[p].meets(life[i])) at = offset[p] + size[p];
+      lifetime const& own = life[i];
+      index_t at = 0, end = size[i];
+      for (int q = 0;; at = ends[placed[q]], end = at + size[i]) {  // in order of offsets
+        while (q < laid && (ends[placed[q]] <= at || !life[placed[q]].meets(own))) ++q;
+        if (q == laid || offset[placed[q]] >= end) break;
       }
-      offset[i] = at;
-      if (at + size[i] > total) total = at + size[i];
+      offset[i] = at, ends[i] = end;
+      if (end > total) total = end;
       int j = laid++;
       for (; j > 0 && offset[placed[j - 1]] > at; --j) placed[j] = placed[j - 1];
       placed[j] = i;
@@ -133,20 +139,18 @@ struct placer {
   memory_mode mode;
   static constexpr int slots = 3 * plan<Steps>::capacity + 2;
   placement<slots> m{};
+  int uses[slots]{},
+      next_use[slots]{};     // value -> its uses as 2 step + slot, last first, 0-terminated lists of use + 1
+  int last_active[slots]{};  // value -> last step with a backward pass that reads it, or -1
 
   constexpr int backward(int s) const { return 2 * p.steps - s; }
   constexpr int gradient_item(int v) const { return p.values + v; }
   constexpr int saved_item(int s) const { return 2 * p.values + s; }
 
-  constexpr int last_reader(int v) const {
-    int last = -1;
-    for (int s = 0; s < p.steps; ++s)
-      if (p.reads[s][0] == v || p.reads[s][1] == v) last = s;
-    return last;
-  }
+  constexpr int last_reader(int v) const { return uses[v] > 0 ? (uses[v] - 1) / 2 : -1; }
   constexpr int readers(int v) const {
     int n = 0;
-    for (int s = 0; s < p.steps; ++s) n += (p.reads[s][0] == v) + (p.reads[s][1] == v);
+    for (int u = uses[v]; u > 0; u = next_use[u - 1]) ++n;
     return n;
   }
   /// The segment that recomputes value v in its inside, or -1.
@@ -165,9 +169,16 @@ struct placer {
   }
 
   constexpr void activity() {
+    for (int v = 0; v < p.values; ++v) last_active[v] = -1;
     for (int s = 0; s < p.steps; ++s) {
       step& t = p.at[s];
       t.active = mode == memory_mode::training && p.v[p.writes[s]].differentiable;
+      for (int slot = 0; slot < 2; ++slot) {
+        int const v = p.reads[s][slot];
+        if (v < 0) continue;
+        next_use[2 * s + slot] = uses[v], uses[v] = 2 * s + slot + 1;
+        if (t.active) last_active[v] = s;
+      }
     }
   }
   constexpr void lives() {
@@ -178,12 +189,11 @@ struct placer {
       bool const internal = k >= 0 && a.made_by != p.recomputed[k].last && !a.output;
       l.cover(made);
       if (a.output) l.cover(p.steps);
-      for (int s = 0; s < p.steps; ++s) {
-        bool const first = p.reads[s][0] == v, second = p.reads[s][1] == v;
-        if (!first && !second) continue;
+      for (int u = uses[v]; u > 0; u = next_use[u - 1]) {
+        int const s = (u - 1) / 2;
         l.cover(s);
         if (int const r = recomputes(s); r >= 0 && r != k) l.cover(backward(p.recomputed[r].last));
-        if (p.at[s].active && ((first && p.trait[s].keeps_x) || (second && p.trait[s].keeps_x2)))
+        if (p.at[s].active && ((u - 1) % 2 == 0 ? p.trait[s].keeps_x : p.trait[s].keeps_x2))
           internal ? l.cover_again(backward(s)) : l.cover(backward(s));
       }
       if (mode == memory_mode::training && a.made_by >= 0) {
@@ -218,8 +228,8 @@ struct placer {
       lifetime& l = m.life[gradient_item(v)];
       l.cover(backward(a.made_by));
       if (a.output) l.cover(p.steps);
-      for (int s = 0; s < p.steps; ++s)
-        if (p.at[s].active && (p.reads[s][0] == v || p.reads[s][1] == v)) l.cover(backward(s));
+      for (int u = uses[v]; u > 0; u = next_use[u - 1])
+        if (p.at[(u - 1) / 2].active) l.cover(backward((u - 1) / 2));
       m.size[gradient_item(v)] = a.size;
     }
   }
@@ -251,16 +261,16 @@ struct placer {
   }
   /// Every reader of v but `last` runs (forward) before step `maker`.
   constexpr bool readers_before(int v, int last, int maker) const {
-    for (int r = 0; r < p.steps; ++r)
-      if (r != last && (p.reads[r][0] == v || p.reads[r][1] == v) && r >= maker) return false;
+    for (int u = uses[v]; u > 0; u = next_use[u - 1])
+      if (int const r = (u - 1) / 2; r != last && r >= maker) return false;
     return true;
   }
   constexpr void write_offsets() {
     for (int v = 0; v < p.values; ++v) {
       bool const outside = p.v[v].made_by < 0;
-      p.v[v].at = outside ? external : m.offset[m.root(v)];
+      p.v[v].at = outside ? external : m.offset[m.shares[v]];
       bool const wanted = mode == memory_mode::training && p.v[v].differentiable;
-      p.v[v].gradient = !wanted ? absent : outside ? external : m.offset[m.root(gradient_item(v))];
+      p.v[v].gradient = !wanted ? absent : outside ? external : m.offset[m.shares[gradient_item(v)]];
     }
     for (int s = 0; s < p.steps; ++s) {
       step& t = p.at[s];
@@ -274,14 +284,11 @@ struct placer {
   }
   constexpr bool has_gradient_before(int v, int s) const {
     if (p.v[v].output || p.v[v].made_by < 0) return true;  // from outside, or the caller's memory
-    for (int r = s + 1; r < p.steps; ++r)
-      if (p.at[r].active && (p.reads[r][0] == v || p.reads[r][1] == v)) return true;
-    return false;
+    return last_active[v] > s;
   }
 
   constexpr void run() {
-    m.items = 2 * p.values + p.steps;
-    for (int i = 0; i < m.items; ++i) m.shares[i] = i;
+    m.start(2 * p.values + p.steps);
     activity(), lives(), share();
     p.activations = m.fit();
     write_offsets();
