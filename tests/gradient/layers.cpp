@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every layer's gradient against central differences, on the plain and the CPU kernels, in double.
 #include "insula/cpu.hpp"
+#include "insula/layer/attention.hpp"
 #include "insula/layer/batch_norm.hpp"
 #include "insula/layer/concat.hpp"
 #include "insula/layer/conv.hpp"
@@ -8,6 +9,7 @@
 #include "insula/layer/modalities.hpp"
 #include "insula/layer/norm.hpp"
 #include "insula/layer/patch.hpp"
+#include "insula/layer/patch_embedding.hpp"
 #include "insula/layer/pool.hpp"
 #include "insula/layer/resample.hpp"
 #include "insula/layer/token.hpp"
@@ -166,4 +168,39 @@ TEST_CASE("composition: taps, recall, recompute, frozen", "[gradient]") {
             tap<2>, branch<concat, recall<0>, seq<recall<2>, gelu>>>,
         small>();
   check<residual<seq<feed_forward<2>, window_attention<1, cube(3), cube(1)>>>, small>();
+}
+
+TEST_CASE("layers of vision transformers", "[gradient]") {
+  using volume = shape<2, 4, 6, 6>;
+  constexpr extent patch{2, 3, 2}, grid{2, 2, 3};
+  check<patch_embedding<5, patch_opts{.patch = patch}>, volume>();
+  check<patch_embedding<5, patch_opts{.patch = {1, 3, 2}, .planar = true}>, shape<3, 1, 6, 4>>();
+  check<attention<2>, shape<5, 18>, shape<1, 6>>();
+  check<residual<seq<layer_norm_with<learned::yes, norm_eps::six>, linear<24>, attention<2>, linear<8>>>,
+        shape<7, 8>>();
+  check<feed_forward<2, timm_names>, shape<7, 8>>();
+  check<seq<linear<6>, drop_class_token>, shape<5, 3>>();
+  check<seq<linear<6>, take_class_token>, shape<5, 3>>();
+  check<repeat<3, residual_with<linear<3>, drop_path_by_depth>>, shape<5, 3>>(
+      {.with = {.training = true, .key = {5, 6, 7}, .drop_path = 0.6}});
+  check<seq<linear<6>, class_token_and_positions<position_opts{.grid = grid, .trained = true}>>,
+        shape<12, 3>>();
+  check<class_token_and_positions<position_opts{.grid = grid}>, shape<12, 6>>();
+  check<restore_tokens<position_opts{.grid = grid}>, shape<13, 6>>();
+
+  std::vector<std::int32_t> shuffle, restore(36);  // three samples, rotated and reversed
+  for (int n = 0; n < 3; ++n)
+    for (int k = 0; k < 12; ++k) shuffle.push_back((12 + n - k) % 12);
+  for (int n = 0; n < 3; ++n)
+    for (int k = 0; k < 12; ++k) restore[std::size_t(n * 12 + shuffle[std::size_t(n * 12 + k)])] = k;
+  using masked =
+      seq<patch_embedding<6, patch_opts{.patch = patch, .keep = 5}>,
+          class_token_and_positions<position_opts{.grid = grid, .trained = true}>,
+          repeat<2, seq<residual<seq<linear<18>, attention<2>, linear<6>>>, feed_forward<2, timm_names>>>,
+          linear<7>, restore_tokens<position_opts{.grid = grid, .trained = true}>, drop_class_token,
+          linear<3>>;
+  check<masked, volume>({.with = {.order = {shuffle.data(), restore.data(), 0}}});
+  check<masked, volume>(
+      {.with = {.order = {shuffle.data(), restore.data(), 3}}});  // fewer than there is room for
+  check<recompute<masked>, volume>({.with = {.order = {shuffle.data(), restore.data(), 4}}});
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "insula/autograd/tape.hpp"
+#include "insula/base/check.hpp"
 #include "insula/net/model.hpp"
 
 namespace insula {
@@ -32,6 +33,33 @@ struct outputs {
   }
 };
 
+namespace detail {
+
+/// The program's steps for a pass that keeps `order.kept` tokens of each sample: the table itself if that is as many as its
+/// shapes say, else a copy with fewer, in memory of the stack. Offsets stay those of the maximum.
+template <int N>
+step const* steps_of(plan<N> const& p, token_order const& order, scratch_stack& memory) {
+  index_t const fewer = p.most_kept > 0 && order.kept > 0 ? p.most_kept - order.kept : 0;
+  if (fewer == 0) return p.at;
+  check(fewer > 0, "apply: ", order.kept, " tokens are to be kept, but the network is made for at most ",
+        p.most_kept);
+  step* const at = memory.take<step>(p.steps);
+  for (int i = 0; i < p.steps; ++i) {
+    step& s = *::new (at + i) step(p.at[i]);
+    int const x2 = p.reads[i][1];
+    if (p.v[p.reads[i][0]].kept) s.in.n[0] -= fewer;
+    if (x2 >= 0 && p.v[x2].kept) s.in2.n[0] -= fewer;
+    if (!p.v[p.writes[i]].kept) continue;
+    check(!p.v[p.writes[i]].output, "apply: layer ", p.at[i].name,
+          " gives an output of the network, which must have ", s.out.n[0], " tokens: keep ", p.most_kept,
+          " of them");
+    s.out.n[0] -= fewer;
+  }
+  return at;
+}
+
+}  // namespace detail
+
 /// y = Net(x) as one entry of x's tape. Activations live on the tape in the program's arena. Weight gradients are added
 /// to w.g, the input's to x.grad (both +=) when the tape runs backwards. Losses add to the outputs' gradients.
 /// G says whether x.grad is wanted; the network's memory plan depends on it.
@@ -43,12 +71,13 @@ auto apply(weights<T> w, var<T, In, B> x, pass_options with = {}) -> outputs<Net
     T* a = t.template take<T>(p::training.activations * x.batch);
     arena<T> const m{w.w, w.g,     x.value, G == input_gradient::yes ? x.grad : nullptr,
                      a,   x.batch, with,    w.state};
-    Net::forward(t.cx, p::training.at, m);
+    step const* const steps = detail::steps_of(p::training, with.order, t.memory());
+    Net::forward(t.cx, steps, m);
     constexpr auto const& plan = p::training;
     for (int v = 1; v < plan.values; ++v)
       if (plan.v[v].output && plan.v[v].gradient >= 0)
         run<op::fill, B, T>(t.cx, {plan.v[v].shape.size() * x.batch, T(0), a + plan.v[v].gradient * x.batch});
-    t.on_backward([m](context<B>& cx) { Net::backward(cx, p::training.at, m); });
+    t.on_backward([m, steps](context<B>& cx) { Net::backward(cx, steps, m); });
     constexpr value const& r = plan.v[plan.result];
     return {{a + r.at * x.batch, r.gradient >= 0 ? a + r.gradient * x.batch : nullptr, x.batch, &t}, a, true};
   } else {
@@ -74,7 +103,8 @@ void infer(context<B>& cx, scratch_stack& memory, weights<T> w, T const* x, inde
   if constexpr (p::ok) {
     auto const mark = memory.here();
     T* a = memory.template take<T>(p::inference.activations * batch);
-    Net::forward(cx, p::inference.at, arena<T>{w.w, nullptr, x, nullptr, a, batch, with, w.state});
+    Net::forward(cx, detail::steps_of(p::inference, with.order, memory),
+                 arena<T>{w.w, nullptr, x, nullptr, a, batch, with, w.state});
     run<op::copy, B, T>(cx, {p::out.size() * batch, a + p::inference.v[p::inference.result].at * batch, y});
     memory.release(mark);
   }

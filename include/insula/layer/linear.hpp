@@ -50,14 +50,26 @@ struct linear : leaf<linear<Out, Bias>> {
   }
 };
 
+/// Names and eps of MONAI's Swin block.
+struct monai_names {
+  static constexpr double eps = 1e-5;
+  static constexpr char const *weight1 = "mlp.linear1.weight", *bias1 = "mlp.linear1.bias",
+                              *weight2 = "mlp.linear2.weight", *bias2 = "mlp.linear2.bias";
+};
+/// Names and eps of timm's vision transformer block, which MAE and DINOv2 share.
+struct timm_names {
+  static constexpr double eps = 1e-6;
+  static constexpr char const *weight1 = "mlp.fc1.weight", *bias1 = "mlp.fc1.bias",
+                              *weight2 = "mlp.fc2.weight", *bias2 = "mlp.fc2.bias";
+};
+
 /// y = x + W2 gelu(W1 norm(x) + b1) + b2, hidden width Ratio * C, fused: nothing but x is kept for the backward pass.
-/// Parameters, in the names of MONAI's Swin block: norm2.{weight,bias}, mlp.linear1.{weight,bias},
-/// mlp.linear2.{weight,bias}.
-template <int Ratio>
-struct feed_forward : leaf<feed_forward<Ratio>> {
+/// Parameters: norm2.{weight,bias}, and weight and bias of the two linear layers with the names of Names.
+template <int Ratio, class Names = monai_names>
+struct feed_forward : leaf<feed_forward<Ratio, Names>> {
   static constexpr char const* name = "feed_forward";
   static constexpr traits trait{.in_place = true, .gx_is_gy = true};
-  static constexpr double eps = 1e-5;
+  static constexpr double eps = Names::eps;
 
   static constexpr inferred infer(dims in) {
     return in.rank >= 1 ? fits(in) : misfit(fault::rank, in.rank, 2);
@@ -66,10 +78,10 @@ struct feed_forward : leaf<feed_forward<Ratio>> {
     index_t const c = in.channels(), h = Ratio * c;
     return {parameter{"norm2.weight", make_dims(c), layout::same, start::ones},
             parameter{"norm2.bias", make_dims(c), layout::same, start::zeros},
-            parameter{"mlp.linear1.weight", make_dims(h, c), layout::linear, start::fan_uniform, c},
-            parameter{"mlp.linear1.bias", make_dims(h), layout::same, start::fan_uniform, c},
-            parameter{"mlp.linear2.weight", make_dims(c, h), layout::linear, start::fan_uniform, h},
-            parameter{"mlp.linear2.bias", make_dims(c), layout::same, start::fan_uniform, h}};
+            parameter{Names::weight1, make_dims(h, c), layout::linear, start::fan_uniform, c},
+            parameter{Names::bias1, make_dims(h), layout::same, start::fan_uniform, c},
+            parameter{Names::weight2, make_dims(c, h), layout::linear, start::fan_uniform, h},
+            parameter{Names::bias2, make_dims(c), layout::same, start::fan_uniform, h}};
   }
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {

@@ -9,12 +9,16 @@ namespace insula {
 
 enum class learned { no, yes };
 
-/// y = (x - mean) / sqrt(var + 1e-5) [* weight + bias], statistics over the channels of each position.
-template <learned Affine = learned::yes>
-struct layer_norm_with : leaf<layer_norm_with<Affine>> {
+/// What a norm adds to the variance: 1e-5, the default of PyTorch and MONAI, or 1e-6, that of vision transformers.
+enum class norm_eps { five, six };
+constexpr double number(norm_eps e) { return e == norm_eps::five ? 1e-5 : 1e-6; }
+
+/// y = (x - mean) / sqrt(var + eps) [* weight + bias], statistics over the channels of each position.
+template <learned Affine = learned::yes, norm_eps Eps = norm_eps::five>
+struct layer_norm_with : leaf<layer_norm_with<Affine, Eps>> {
   static constexpr char const* name = "layer_norm";
   static constexpr traits trait{.gx_is_gy = true};
-  static constexpr double eps = 1e-5;
+  static constexpr double eps = number(Eps);
 
   static constexpr inferred infer(dims in) {
     return in.rank >= 1 ? fits(in) : misfit(fault::rank, in.rank, 2);

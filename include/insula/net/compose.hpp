@@ -82,7 +82,9 @@ struct repeat {
   }
   template <int N>
   static constexpr int lay(plan<N>& p, int x) {
-    for (int i = 0; i < Times; ++i) x = Body::lay(p, x);
+    repetition const outer = p.repeats;
+    for (int i = 0; i < Times; ++i) p.repeats = {i, Times}, x = Body::lay(p, x);
+    p.repeats = outer;
     return x;
   }
   template <class D>
@@ -113,6 +115,18 @@ struct named : L {
   template <class D>
   static void describe(D& d) {
     d.push(Name.text), L::describe(d), d.pop();
+  }
+};
+
+/// The tensors of L start otherwise than their layers say: Rule::revise(tensor_place&) is called for each of them, with
+/// its name as far as it is known inside L.
+template <class Rule, layer L>
+struct started_by : L {
+  template <class D>
+  static void describe(D& d) {
+    auto const first = d.places.size();
+    L::describe(d);
+    for (auto i = first; i < d.places.size(); ++i) Rule::revise(d.places[i]);
   }
 };
 

@@ -26,8 +26,9 @@ struct tensor_place {
   start how;
   index_t fan_in;
   index_t offset;  ///< elements from the start of its range
-  bool frozen;
+  bool frozen;     ///< never trained: inside frozen<>, or a fixed table
   tensor_kind kind = tensor_kind::weight;
+  double (*table)(dims shape, index_t i) = nullptr;
 
   index_t size() const { return shape.size(); }
 };
@@ -52,7 +53,8 @@ class describer {
     parameter_list const list = L::parameters(s.in);
     for (int k = 0; k < list.count; ++k) {
       parameter const& p = list.at[k];
-      places.push_back({name + p.name, p.shape, p.order, p.how, p.fan_in, s.w[k], s.frozen});
+      places.push_back({name + p.name, p.shape, p.order, p.how, p.fan_in, s.w[k], s.frozen || p.fixed,
+                        tensor_kind::weight, p.table});
     }
     state_list const kept = L::state(s.in);
     for (int k = 0; k < kept.count; ++k) {

@@ -33,6 +33,7 @@ struct diagnose {
       F != fault::modalities,
       "got<> modalities meet where want<> are due: fuse_modalities<> joins them before a network over "
       "modalities ends, taps or adds");
+  static_assert(F != fault::tokens, "got<> tokens do not fit this layer, which is made for want<>");
 };
 
 namespace detail {

@@ -32,6 +32,12 @@ void initialise(std::vector<tensor_place> const& places, T* weights, random_key 
         case start::fan_out_normal:  // disk is (out, in, kernel...)
           v = std::sqrt(2.0 * double(t.shape.n[1]) / double(t.size())) * normal_at(own, std::uint32_t(i));
           break;
+        case start::xavier_uniform:
+          v = std::sqrt(6.0 / double(t.fan_in + t.shape.n[0])) * (2 * uniform_at(own, std::uint32_t(i)) - 1);
+          break;
+        case start::table:
+          v = t.table(t.shape, i);
+          break;
       }
       weights[t.offset + at(i)] = T(v);
     }

@@ -9,6 +9,13 @@
 
 namespace insula {
 
+/// The tokens that a masked autoencoder's encoder sees: of every sample the first `kept` of a permutation of all its tokens.
+struct token_order {
+  std::int32_t const* shuffle = nullptr;  ///< (batch, all): token at each place of the permutation
+  std::int32_t const* restore = nullptr;  ///< (batch, all): place of each token, the inverse of shuffle
+  index_t kept = 0;                       ///< at most what the network's type says; 0: as many as that
+};
+
 /// What a pass carries besides numbers.
 struct pass_options {
   std::uint8_t const* mask =
@@ -18,6 +25,8 @@ struct pass_options {
   random_key key{};  ///< of this pass; layers derive theirs by their weight offset
   rank_group
       ranks{};  ///< whose batches the statistics of batch norms cover together; this process alone by default
+  token_order order{};   ///< of layers that keep tokens; empty: all are kept, as they are
+  double drop_path = 0;  ///< of the last block of a network with drop_path_by_depth
 };
 
 /// Where a network's state is: running statistics, and counters of passes. Never owns. Null for a network without state.

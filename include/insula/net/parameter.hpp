@@ -15,8 +15,9 @@ enum class layout { same, linear, conv, conv_transpose };
 
 /// How a tensor starts. fan_uniform: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of PyTorch's linear and
 /// convolution layers for weight and bias; small_normal: N(0, 0.02^2); fan_out_normal: N(0, 2 / fan_out) with fan_out = outputs
-/// x kernel, for convolutions before a ReLU (He et al. 2015, arXiv 1502.01852, equation 14).
-enum class start { zeros, ones, fan_uniform, small_normal, fan_out_normal };
+/// x kernel, for convolutions before a ReLU (He et al. 2015, arXiv 1502.01852, equation 14); xavier_uniform: U(-b, b),
+/// b = sqrt(6 / (fan_in + fan_out)), fan_out = first axis on disk (Glorot & Bengio 2010); table: element i is table(shape, i).
+enum class start { zeros, ones, fan_uniform, small_normal, fan_out_normal, xavier_uniform, table };
 
 struct parameter {
   char const* name;  ///< last part of the published name, e.g. "weight" or "attn.qkv.bias"
@@ -24,6 +25,8 @@ struct parameter {
   layout order = layout::same;
   start how = start::zeros;
   index_t fan_in = 1;
+  double (*table)(dims shape, index_t i) = nullptr;  ///< of start::table, i counts elements on disk
+  bool fixed = false;  ///< part of the state_dict but never trained: no gradient, no update
 };
 
 inline constexpr int most_parameters = 10;       // per leaf layer

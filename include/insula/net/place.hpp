@@ -64,6 +64,9 @@ struct placement {
     a = shares[a], b = shares[b];
     if (a == b) return;
     life[b].join(life[a]);
+    unite(a, b);
+  }
+  constexpr void unite(int a, int b) {  // two roots
     if (size[a] > size[b]) size[b] = size[a];
     for (int i = next[a]; i != a; i = next[i]) shares[i] = b;
     shares[a] = b;
@@ -86,23 +89,24 @@ struct placement {
   }
   /// No member of a's memory lives together with one of b's, but at time t.
   constexpr bool apart_but_at(int a, int b, int t) const {
-    int const ra = root(a), rb = root(b);
-    for (int i = 0; i < items; ++i)
-      for (int j = 0; j < items; ++j)
-        if (size[i] > 0 && size[j] > 0 && root(i) == ra && root(j) == rb && life[i].meets_but_at(life[j], t))
-          return false;
+    for (int i = a;;) {
+      for (int j = b;;) {
+        if (size[i] > 0 && size[j] > 0 && life[i].meets_but_at(life[j], t)) return false;
+        if ((j = next[j]) == b) break;
+      }
+      if ((i = next[i]) == a) break;
+    }
     return true;
   }
   /// a uses b's memory from time t on, where b's last life ends.
   constexpr void take_over(int a, int b) {
-    a = root(a), b = root(b);
+    a = shares[a], b = shares[b];
     lifetime& l = life[b];
     if (l.again_from <= l.again_to)
       l.cover_again(life[a].from), l.cover_again(life[a].to);
     else
       l.join(life[a]);
-    if (size[a] > size[b]) size[b] = size[a];
-    shares[a] = b;
+    unite(a, b);
   }
   /// First fit, largest first. Returns the size of the arena.
   constexpr index_t fit() {

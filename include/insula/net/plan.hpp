@@ -10,6 +10,11 @@ namespace insula {
 inline constexpr index_t absent = -1;    // no such tensor
 inline constexpr index_t external = -2;  // the network's input or its gradient: memory of the caller
 
+/// Which of how many repetitions of the innermost repeat<> a step belongs to.
+struct repetition {
+  int turn = 0, turns = 1;
+};
+
 /// One line of the program: where a leaf layer reads, writes, saves and keeps its weights. Offsets count elements
 /// per sample from the start of the activation arena (multiply by the batch); weight offsets count elements.
 struct step {
@@ -25,6 +30,14 @@ struct step {
   int parameters = 0;
   index_t saved_size = 0;  // elements per sample
   int ordinal = 0;         // place in the order of execution
+  repetition repeats{};
+};
+
+/// How many tokens a layer's result has if a pass keeps fewer than the shapes say (pass_options::order).
+enum class token_count {
+  inherited,  ///< as many fewer as its first input
+  kept,       ///< the kept ones: a run-time number, the shape is its maximum
+  whole       ///< what the shape says
 };
 
 /// What placement needs to know of a leaf layer.
@@ -38,6 +51,7 @@ struct traits {
   bool saves_always = false;  // the forward pass needs `saved` even if no backward pass follows
   bool gx_is_x = false;  // gx may share the memory of x: the last number read of x is the one written over
   bool saved_stays = false;  // `saved` outlives the first pass of a recompute<>, whose second pass reads it
+  token_count tokens = token_count::inherited;
 };
 
 struct value {
@@ -46,6 +60,7 @@ struct value {
   int made_by = -1;  // step, or -1: the network's input
   bool differentiable = false;
   bool output = false;  // read, and given a gradient, from outside
+  bool kept = false;    // its number of tokens is a maximum
   index_t at = absent, gradient = absent;
 };
 
@@ -66,6 +81,8 @@ struct plan {
   int steps = 0, values = 0, segments = 0;
   int tap[most_taps]{};     // value + 1, 0 = absent
   int result = 0;           // value
+  index_t most_kept = 0;    // tokens that the step with token_count::kept makes at most; 0: there is none
+  repetition repeats{};     // of the steps being laid
   bool freezing = false;    // inside frozen<>
   int modalities = 1;       // inside modalities<N, L>: N
   index_t weights = 0;      // elements of the weight range, tensors aligned
@@ -82,7 +99,7 @@ struct plan {
   template <class L>
   constexpr int add(int x, int x2 = -1) {
     step& s = at[steps];
-    s.name = L::name, s.ordinal = steps, s.in = v[x].shape, s.frozen = freezing;
+    s.name = L::name, s.ordinal = steps, s.in = v[x].shape, s.frozen = freezing, s.repeats = repeats;
     bool differentiable = v[x].differentiable;
     if (x2 >= 0) s.in2 = v[x2].shape, differentiable = differentiable || v[x2].differentiable;
     s.out = L::shape_of(s.in, s.in2);
@@ -102,6 +119,10 @@ struct plan {
     trait[steps] = L::trait;
     reads[steps][0] = x, reads[steps][1] = x2;
     int const y = add_value(s.out, steps, differentiable);
+    constexpr token_count tokens = L::trait.tokens;
+    v[y].kept =
+        tokens == token_count::kept || (tokens == token_count::inherited && v[x].kept && s.out.rank == 2);
+    if (tokens == token_count::kept) most_kept = s.out.n[0];
     writes[steps++] = y;
     return y;
   }

@@ -20,6 +20,7 @@ enum class fault {
   recall,      ///< a tap that was never made
   window,      ///< a window or shift that makes no sense
   modalities,  ///< volumes of several modalities where one is due
+  tokens,      ///< other number of tokens than the layer is made for
 };
 
 inline constexpr int most_taps = 8;

@@ -11,18 +11,28 @@ namespace insula {
 
 namespace detail {
 
-/// Place of one part of a parameter's name among its siblings in the published modules (MONAI, UMBRA, 3D-Neuro-SimCLR).
+/// Place of one part of a parameter's name among its siblings in the published modules (MONAI, UMBRA, MAE and timm,
+/// 3D-Neuro-SimCLR).
 inline int sibling_rank(std::string_view part) {
   struct entry {
     std::string_view name;
     int rank;
   };
-  static constexpr entry known[] = {{"fusion_weights", -1},
+  static constexpr entry known[] = {{"cls_token", -10},
+                                    {"pos_embed", -9},
+                                    {"mask_token", -8},
+                                    {"decoder_pos_embed", -7},
+                                    {"fusion_weights", -1},
                                     {"encoder", 0},
                                     {"swinViT", 0},
                                     {"feats_decoder", 1},
-                                    {"head", 2},
-                                    {"projector", 3},
+                                    {"head", 3},
+                                    {"fc_norm", 4},
+                                    {"decoder_embed", 5},
+                                    {"decoder_blocks", 6},
+                                    {"decoder_norm", 7},
+                                    {"decoder_pred", 8},
+                                    {"projector", 9},
                                     {"encoder1", 10},
                                     {"encoder2", 11},
                                     {"encoder3", 12},
@@ -44,9 +54,9 @@ inline int sibling_rank(std::string_view part) {
                                     {"layers2c", 7},
                                     {"layers3c", 8},
                                     {"layers4c", 9},
-                                    {"blocks", 0},
+                                    {"blocks", 1},
                                     {"reduction", 0},
-                                    {"norm", 1},
+                                    {"norm", 2},
                                     {"conv1", 10},
                                     {"bn1", 11},
                                     {"conv2", 12},
@@ -83,7 +93,9 @@ inline int sibling_rank(std::string_view part) {
                                     {"proj", 2},
                                     {"conv", 0},
                                     {"linear1", 0},
-                                    {"linear2", 1}};
+                                    {"linear2", 1},
+                                    {"fc1", 0},
+                                    {"fc2", 1}};
   if (!part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos) {
     int n = 0;
     for (char c : part) n = 10 * n + (c - '0');
