@@ -19,7 +19,7 @@ auto given(bool is, V& v) {
 struct norm_case {
   index_t rows, channels;
   activation act = activation::none;
-  statistics from = statistics::batch;
+  norm_statistics from = norm_statistics::batch;
   bool affine = true, running = true, skip = false, adds = false, skip_adds = false, gx = true, gskip = false,
        gw = true;
   int in_place = 0;  // 1: gx is gy, 2: gskip is gy
@@ -45,8 +45,8 @@ void check_batch_norm(norm_case const& s, double float_tolerance = 3e-6) {
         auto y = poisoned<T>(n), stats = poisoned<T>(3 * c), gx = target<T>(s.adds, n, 6),
              gskip = target<T>(s.skip_adds, n, 7);
         auto gw = input<T>(c, 8), gb = input<T>(c, 9), mean = input<T>(c, 10), var = variances<T>(c, 11);
-        bool const running = s.running || s.from == statistics::running;
-        auto const forward = [&](statistics from, T const* in, T const* add, T* out, T* kept) {
+        bool const running = s.running || s.from == norm_statistics::running;
+        auto const forward = [&](norm_statistics from, T const* in, T const* add, T* out, T* kept) {
           run<op::batch_norm, B, T>(cx, {s.rows,
                                          c,
                                          1e-5,
@@ -90,7 +90,7 @@ void check_batch_norm(norm_case const& s, double float_tolerance = 3e-6) {
         if (!s.gskip) gskip = x;
         auto again =
             poisoned<T>(n);  // the second pass of a recomputation: the same numbers, nothing else moves
-        forward(statistics::kept, x.data(), given(s.skip, skip), again.data(), stats.data());
+        forward(norm_statistics::kept, x.data(), given(s.skip, skip), again.data(), stats.data());
         if (std::is_same_v<B, cpu>) CHECK(again == y);
         CHECK(mean == new_mean);
         auto own = x, own_skip = skip;  // y may be x or skip, and stats may be absent
@@ -105,7 +105,7 @@ void check_batch_norm(norm_case const& s, double float_tolerance = 3e-6) {
 struct pool_case {
   op::pool3d_geometry g;
   activation act = activation::relu;
-  statistics from = statistics::batch;
+  norm_statistics from = norm_statistics::batch;
   bool affine = true, adds = false, in_place = false, gw = true, ties = false;
 };
 
@@ -181,7 +181,7 @@ TEST_CASE("batch norm and its gradient on the CPU are the reference at awkward s
     check_batch_norm({.rows = pick(g, {3, 7, 33, 200}),
                       .channels = pick(g, {1, 5, 8, 24, 50, 130}),
                       .act = acts[g() % 4],
-                      .from = round % 5 == 4 ? statistics::running : statistics::batch,
+                      .from = round % 5 == 4 ? norm_statistics::running : norm_statistics::batch,
                       .affine = round % 5 != 0,
                       .running = round % 7 != 3,
                       .skip = skip,
@@ -220,7 +220,7 @@ TEST_CASE("batch norm keeps its digits when the mean is a thousand deviations aw
                                        c,
                                        1e-5,
                                        activation::none,
-                                       statistics::batch,
+                                       norm_statistics::batch,
                                        {},
                                        x.data(),
                                        nullptr,
@@ -234,7 +234,7 @@ TEST_CASE("batch norm keeps its digits when the mean is a thousand deviations aw
   run<op::batch_norm_grad, cpu, float>(cx, {rows,
                                             c,
                                             activation::none,
-                                            statistics::batch,
+                                            norm_statistics::batch,
                                             {},
                                             x.data(),
                                             nullptr,
@@ -252,7 +252,7 @@ TEST_CASE("batch norm keeps its digits when the mean is a thousand deviations aw
                                                  c,
                                                  1e-5,
                                                  activation::none,
-                                                 statistics::batch,
+                                                 norm_statistics::batch,
                                                  {},
                                                  wide.data(),
                                                  nullptr,
@@ -266,7 +266,7 @@ TEST_CASE("batch norm keeps its digits when the mean is a thousand deviations aw
   run<op::batch_norm_grad, plain, double>(reference, {rows,
                                                       c,
                                                       activation::none,
-                                                      statistics::batch,
+                                                      norm_statistics::batch,
                                                       {},
                                                       wide.data(),
                                                       nullptr,
@@ -297,7 +297,7 @@ TEST_CASE("max-pooling, alone and behind batch norm, is the reference at awkward
     }
     check_pool({.g = s,
                 .act = acts[g() % 4],
-                .from = round % 3 == 2 ? statistics::running : statistics::batch,
+                .from = round % 3 == 2 ? norm_statistics::running : norm_statistics::batch,
                 .affine = round % 4 != 0,
                 .adds = round % 2 == 1,
                 .in_place = round % 4 == 2,
@@ -328,7 +328,7 @@ TEST_CASE("the reference gradients of batch norm and max-pooling are difference 
   context<plain> cx;
   op::pool3d_geometry const g{2, {3, 4, 3}, 3};
   index_t const rows = 72, c = 3, n = rows * c, m = 2 * g.out().size() * c;
-  auto const from = GENERATE(statistics::batch, statistics::running);
+  auto const from = GENERATE(norm_statistics::batch, norm_statistics::running);
   auto const act = GENERATE(activation::none, activation::relu, activation::gelu);
   INFO("act " << int(act) << ", from " << int(from));
   std::vector<std::vector<double>> const in{input<double>(n, 1), input<double>(n, 2), input<double>(c, 3),
@@ -461,12 +461,12 @@ outputs on_ranks(int ranks, activation act, index_t rows, index_t c) {
     auto const i = std::size_t(rank);
     auto stats = poisoned<T>(3 * c);
     run<op::batch_norm, B, T>(
-        cx, {end - first, c, 1e-5, act, statistics::batch, r, x.data() + first * c, nullptr, w.data(),
+        cx, {end - first, c, 1e-5, act, norm_statistics::batch, r, x.data() + first * c, nullptr, w.data(),
              b.data(), 0.1, mean[i].data(), var[i].data(), y.data() + first * c, stats.data()});
     run<op::batch_norm_grad, B, T>(
-        cx, {end - first, c, act, statistics::batch, r, x.data() + first * c, nullptr, w.data(), b.data(),
-             stats.data(), gy.data() + first * c, false, gx.data() + first * c, false, nullptr, gw[i].data(),
-             gb[i].data()});
+        cx, {end - first, c, act, norm_statistics::batch, r, x.data() + first * c, nullptr, w.data(),
+             b.data(), stats.data(), gy.data() + first * c, false, gx.data() + first * c, false, nullptr,
+             gw[i].data(), gb[i].data()});
   });
   for (std::size_t i = 1; i < std::size_t(ranks); ++i) {
     CHECK(mean[i] == mean[0]);
@@ -505,7 +505,7 @@ TEST_CASE("batch norm of a single row says what to do") {
                                          2,
                                          1e-5,
                                          activation::none,
-                                         statistics::batch,
+                                         norm_statistics::batch,
                                          {},
                                          x,
                                          nullptr,

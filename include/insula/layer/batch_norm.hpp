@@ -29,23 +29,23 @@ constexpr state_list batch_state(dims in) {
 
 /// What the forward pass normalises with, and whether it moves the running statistics.
 struct batch_rule {
-  statistics from;
+  norm_statistics from;
   bool moves;
   template <class T>
   batch_rule(step const* s, arena<T> const& m)
-      : from(m.again           ? statistics::kept
-             : m.with.training ? statistics::batch
-                               : statistics::running),
+      : from(m.again           ? norm_statistics::kept
+             : m.with.training ? norm_statistics::batch
+                               : norm_statistics::running),
         moves(m.moves_state()) {
-    check(from != statistics::running || m.kept.values, s->name,
+    check(from != norm_statistics::running || m.kept.values, s->name,
           ": evaluation needs running statistics: pass the "
           "network's state (weights::state), or train (pass_options::training)");
   }
 };
 /// The same of the backward pass: mean and rstd are constants in evaluation.
 template <class T>
-statistics backward_rule(arena<T> const& m) {
-  return m.with.training ? statistics::batch : statistics::running;
+norm_statistics backward_rule(arena<T> const& m) {
+  return m.with.training ? norm_statistics::batch : norm_statistics::running;
 }
 template <class T>
 void count_batch(step const* s, arena<T> const& m) {
@@ -56,7 +56,7 @@ template <learned Affine, activation Act, class B, class T>
 void batch_norm_forward(context<B>& cx, step const* s, arena<T> const& m, T const* skip) {
   constexpr bool a = Affine == learned::yes;
   batch_rule const rule(s, m);
-  bool const running = rule.moves || rule.from == statistics::running;
+  bool const running = rule.moves || rule.from == norm_statistics::running;
   run<op::batch_norm, B, T>(
       cx, {m.batch * s->in.positions(), s->in.channels(), batch_norm_eps, Act, rule.from, m.with.ranks,
            m.read(s->x), skip, a ? m.weight(s, 0) : nullptr, a ? m.weight(s, 1) : nullptr,
@@ -138,7 +138,7 @@ struct batch_norm_pool : leaf<batch_norm_pool<Act, O>> {
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
     detail::batch_rule const rule(s, m);
-    bool const running = rule.moves || rule.from == statistics::running;
+    bool const running = rule.moves || rule.from == norm_statistics::running;
     T* const kept = m.write(s->saved);
     run<op::batch_norm_pool, B, T>(
         cx, {max_pool3d<O>::geometry(s->in, m.batch), detail::batch_norm_eps, Act, rule.from, m.with.ranks,

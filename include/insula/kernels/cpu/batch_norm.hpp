@@ -65,7 +65,7 @@ void set_affine(context<cpu>& cx, Args const& a, index_t rows, index_t channels,
   double* const mean = s.take<double>(channels);
   double* const spread = s.take<double>(channels);
   double count = double(rows);
-  if (a.from == statistics::batch) {
+  if (a.from == norm_statistics::batch) {
     batch_moments(cx, rows, channels, a.x, mean, spread);
     count = merge_ranks(a.ranks, channels, count, mean, spread, s.take<double>(channels + 1));
     check_rows(count);
@@ -73,7 +73,7 @@ void set_affine(context<cpu>& cx, Args const& a, index_t rows, index_t channels,
       follow_batch(channels, count, mean, spread, a.momentum, a.running_mean, a.running_var);
   }
   for (index_t c = 0; c < channels; ++c) {
-    bool const kept = a.from == statistics::kept, batch = a.from == statistics::batch;
+    bool const kept = a.from == norm_statistics::kept, batch = a.from == norm_statistics::batch;
     double const m = batch ? mean[c] : double(kept ? a.stats[c] : a.running_mean[c]);
     T const center = T(m), rest = kept ? a.stats[2 * channels + c] : T(m - double(center));
     T const rstd = kept ? a.stats[channels + c]
@@ -118,7 +118,7 @@ void finish_sums(Args const& a, index_t rows, index_t channels, double const* su
     if (a.gw) a.gw[c] += T(message[channels + c] * double(a.stats[channels + c]));
   }
   message[2 * channels] = double(rows);
-  bool const projects = a.from != statistics::running;
+  bool const projects = a.from != norm_statistics::running;
   if (projects && a.ranks.sum) a.ranks.sum(a.ranks.self, message, 2 * channels + 1);
   double const all = message[2 * channels];
   for (index_t c = 0; c < channels; ++c) {

@@ -55,7 +55,7 @@ std::vector<double> plain_statistics(Args const& a, index_t rows, index_t channe
   auto const n = std::size_t(channels);
   std::vector<double> s(2 * n), squares(n), message(n + 1);
   double *const mean = s.data(), *const rstd = mean + channels;
-  if (a.from == statistics::batch) {
+  if (a.from == norm_statistics::batch) {
     for (index_t c = 0; c < channels; ++c) {
       for (index_t r = 0; r < rows; ++r) mean[c] += double(a.x[r * channels + c]);
       mean[c] /= double(rows);
@@ -71,7 +71,7 @@ std::vector<double> plain_statistics(Args const& a, index_t rows, index_t channe
     for (index_t c = 0; c < channels; ++c) rstd[c] = 1 / std::sqrt(squares[std::size_t(c)] / all + a.eps);
   } else
     for (index_t c = 0; c < channels; ++c) {
-      bool const kept = a.from == statistics::kept;
+      bool const kept = a.from == norm_statistics::kept;
       mean[c] = kept ? double(a.stats[c]) + double(a.stats[2 * channels + c]) : double(a.running_mean[c]);
       rstd[c] = kept ? double(a.stats[channels + c]) : 1 / std::sqrt(double(a.running_var[c]) + a.eps);
     }
@@ -123,7 +123,7 @@ struct kernel<op::batch_norm_grad, plain, T> {
     }
     double& all = sums.back();
     all = double(a.rows);
-    bool const projects = a.from != statistics::running;
+    bool const projects = a.from != norm_statistics::running;
     if (projects && a.ranks.sum) a.ranks.sum(a.ranks.self, sums.data(), 2 * a.channels + 1);
     each([&](index_t i, index_t c, double unit, double gu) {
       double const mean = projects ? sums[std::size_t(c)] / all : 0.0,
