@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Times of the augmentations of whole brain volumes, on one thread.
 #include "insula/data/cohort.hpp"
+#include "insula/data/recipe_simclr.hpp"
 #include "insula/data/recipe_umbra.hpp"
 
 #include <benchmark/benchmark.h>
@@ -81,6 +82,42 @@ void contrastive_pair(benchmark::State& state) {
   }
 }
 BENCHMARK(contrastive_pair)->Unit(benchmark::kMillisecond)->Iterations(100);
+
+/// The published chain on the published grid; `fused` in one pass over the planes, else step by step.
+void simclr_views(benchmark::State& state, bool fused) {
+  extent const grid{150, 192, 192};
+  volume const x = noisy(grid);
+  volume m = make_volume(grid);
+  for_voxels_near({.centre = {75, 96, 96}, .radius = {60, 80, 65}}, grid,
+                  [&](std::size_t i, double r) { m.voxels[i] = r < 1; });
+  auto const recipe = simclr_chain();
+  simclr_scratch s;
+  std::vector<float> y(std::size_t(grid.size()));
+  index_t sample = 0;
+  for (auto _ : state) {
+    auto const key = view_key(1, 0, sample++, 0);
+    if (fused) {
+      simclr_view(x, m, recipe, key, s, y.data());
+    } else {
+      auto const p = draw_view(recipe, grid, key);
+      volume image = resize_trilinear(crop(x, p.spatial.from), grid);
+      volume mask = resize_nearest(crop(m, p.spatial.from), grid);
+      if (p.spatial.flip) image = flip(image, 2), mask = flip(mask, 2);
+      if (p.spatial.angle != 0) {
+        affine_parameters const turn{.rotation = {p.spatial.angle, 0, 0}};
+        image = affine_augment(image, turn);
+        mask = affine_augment(mask, turn, {interpolation::nearest, outside::edge});
+      }
+      if (p.offset != 0) shift_intensity(image, p.offset);
+      if (p.gamma != 1) adjust_gamma(image, p.gamma);
+      masked_z_score(image, mask);
+      benchmark::DoNotOptimize(image.voxels.data());
+    }
+    benchmark::DoNotOptimize(y.data());
+  }
+}
+BENCHMARK_CAPTURE(simclr_views, one_pass, true)->Unit(benchmark::kMillisecond)->Iterations(40);
+BENCHMARK_CAPTURE(simclr_views, steps, false)->Unit(benchmark::kMillisecond)->Iterations(40);
 
 void virtual_subject_of(benchmark::State& state, extent n, double voxel_mm) {
   volume x = make_volume(n);

@@ -92,4 +92,16 @@ inline volume reorient(volume const& v, std::string_view letters) {
   return out;
 }
 
+/// The volume with its axes in reverse order, y(w, h, d) = v(d, h, w): from (x, y, z) to (z, y, x). Places in the world stay.
+inline volume reverse_axes(volume const& v) {
+  volume out{{v.size.w, v.size.h, v.size.d}, v.to_world, std::vector<float>(v.voxels.size())};
+  for (std::size_t i = 0; i < 3; ++i) std::swap(out.to_world[4 * i], out.to_world[4 * i + 2]);
+  for (index_t h = 0; h < v.size.h; ++h)  // plane by plane: both sides stay near one another in memory
+    for (index_t d = 0; d < v.size.d; ++d) {
+      float const* const from = v.voxels.data() + (d * v.size.h + h) * v.size.w;
+      for (index_t w = 0; w < v.size.w; ++w) out.at(w, h, d) = from[w];
+    }
+  return out;
+}
+
 }  // namespace insula

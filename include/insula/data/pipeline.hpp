@@ -54,6 +54,45 @@ struct centre_crop {
   friend bool operator==(centre_crop const&, centre_crop const&) = default;
 };
 
+/// Throws error unless the volume has exactly these extents: what follows was laid out for one grid.
+struct expect_grid {
+  static constexpr char const* name = "expect_grid";
+  index_t d = 193, h = 229, w = 193;
+  static void fields(auto& self, auto f) { f("d", self.d), f("h", self.h), f("w", self.w); }
+  friend bool operator==(expect_grid const&, expect_grid const&) = default;
+};
+
+/// crop() to the voxels from `_from` up to but not including `_to`, per axis; a `_to` of 0 or below counts from the end.
+struct crop_range {
+  static constexpr char const* name = "crop_range";
+  index_t d_from = 0, d_to = 0, h_from = 0, h_to = 0, w_from = 0, w_to = 0;
+  static void fields(auto& self, auto f) {
+    f("d_from", self.d_from), f("d_to", self.d_to), f("h_from", self.h_from), f("h_to", self.h_to);
+    f("w_from", self.w_from), f("w_to", self.w_to);
+  }
+  friend bool operator==(crop_range const&, crop_range const&) = default;
+
+  /// The box of a volume of this size. Throws error if it is empty or reaches outside.
+  box in(extent size) const {
+    index_t const from[3] = {d_from, h_from, w_from}, to[3] = {d_to, h_to, w_to};
+    box b;
+    for (int a = 0; a < 3; ++a) {
+      index_t const end = to[a] > 0 ? to[a] : size[a] + to[a];
+      check(from[a] >= 0 && from[a] < end && end <= size[a], "crop_range: voxels ", from[a], " to ", to[a],
+            " of axis ", a, " do not lie in a volume of ", size, "; set the ranges for this grid");
+      b.from[a] = from[a], b.size[a] = end - from[a];
+    }
+    return b;
+  }
+};
+
+/// insula::reverse_axes(): from (x, y, z) to (z, y, x).
+struct reverse_axes {
+  static constexpr char const* name = "reverse_axes";
+  static void fields(auto&, auto) {}
+  friend bool operator==(reverse_axes const&, reverse_axes const&) = default;
+};
+
 /// replace_nonfinite() by this value.
 struct finite {
   static constexpr char const* name = "finite";
@@ -88,7 +127,8 @@ struct min_max {
   friend bool operator==(min_max const&, min_max const&) = default;
 };
 
-using step = std::variant<reorient, resample, crop_brain, pad, centre_crop, finite, clip, z_score, min_max>;
+using step = std::variant<reorient, resample, crop_brain, pad, centre_crop, finite, clip, z_score, min_max,
+                          expect_grid, crop_range, reverse_axes>;
 
 }  // namespace preprocess
 
@@ -135,6 +175,18 @@ struct step_runner {
   }
   void operator()(preprocess::centre_crop const& s) const {
     both([&](volume const& v) { return crop_to_most(v, {s.d, s.h, s.w}); });
+  }
+  void operator()(preprocess::expect_grid const& s) const {
+    extent const wanted{s.d, s.h, s.w};
+    check(image.size == wanted, "expect_grid: the volume has ", image.size, " voxels, the grid is ", wanted,
+          ": register it to that template, or set the grid and its crop for your data");
+  }
+  void operator()(preprocess::crop_range const& s) const {
+    box const b = s.in(image.size);
+    both([&](volume const& v) { return crop(v, b); });
+  }
+  void operator()(preprocess::reverse_axes const&) const {
+    both([](volume const& v) { return insula::reverse_axes(v); });
   }
   void operator()(preprocess::finite const& s) const { replace_nonfinite(image, float(s.value)); }
   void operator()(preprocess::clip const& s) const { clip_percentiles(image, s.low, s.high, s.over); }

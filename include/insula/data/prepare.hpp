@@ -53,6 +53,19 @@ struct extent_steps {
     index_t const n[3] = {s.d, s.h, s.w};
     for (int i = 0; i < 3; ++i) least[i] = std::min(least[i], n[i]), most[i] = std::min(most[i], n[i]);
   }
+  void operator()(preprocess::expect_grid const& s) {
+    check(least == extent{s.d, s.h, s.w} || least != most, "expect_grid: the volume has ", least,
+          " voxels, the grid is ", extent{s.d, s.h, s.w});
+    least = most = {s.d, s.h, s.w};
+  }
+  void operator()(preprocess::crop_range const& s) {
+    most = s.in(most).size;
+    least = least == extent{1, 1, 1} ? least : most;
+  }
+  void operator()(preprocess::reverse_axes const&) {
+    std::swap(least.d, least.w), std::swap(most.d, most.w), std::swap(millimetres[0], millimetres[2]);
+    std::swap(axes.axis[0], axes.axis[2]), std::swap(axes.against[0], axes.against[2]);
+  }
   template <class Intensity>
   void operator()(Intensity const&) {}
 };
