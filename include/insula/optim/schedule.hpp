@@ -40,6 +40,9 @@ struct epoch_cosine {
   }
 };
 
+/// The rate for a batch by the linear rule: base * batch / 256, batch = scans of one optimiser step in all processes.
+constexpr double rate_of_batch(double base, index_t batch) { return base * double(batch) / 256; }
+
 /// v0 up to step int(a total), v1 from step int(b total) on, linear between.
 struct ramp {
   double a, b, v0, v1;
