@@ -7,6 +7,7 @@
 #include "insula/kernels/cpu/pointwise.hpp"
 #include "insula/kernels/cpu/reduce.hpp"
 #include "insula/kernels/cpu/resample.hpp"
+#include "insula/kernels/cpu/segmentation.hpp"
 #include "insula/kernels/cpu/target_loss.hpp"
 
 #include "insula/kernels/cpu/instantiate.hpp"
@@ -47,3 +48,4 @@ INSULA_INSTANTIATE(absolute_error)
 INSULA_INSTANTIATE(absolute_error_grad)
 INSULA_INSTANTIATE(bce_with_logits)
 INSULA_INSTANTIATE(bce_with_logits_grad)
+INSULA_INSTANTIATE(dice_bce)

@@ -22,6 +22,7 @@
 #include "insula/kernels/cpu/pool.hpp"
 #include "insula/kernels/cpu/reduce.hpp"
 #include "insula/kernels/cpu/resample.hpp"
+#include "insula/kernels/cpu/segmentation.hpp"
 #include "insula/kernels/cpu/target_loss.hpp"
 #include "insula/kernels/cpu/token.hpp"
 #include "insula/kernels/cpu/update.hpp"

@@ -27,6 +27,7 @@
 #include "insula/layer/token.hpp"
 #include "insula/layer/window_attention.hpp"
 #include "insula/loss/classification.hpp"
+#include "insula/loss/dice_bce.hpp"
 #include "insula/loss/info_nce.hpp"
 #include "insula/loss/masked_patches.hpp"
 #include "insula/loss/masked_reconstruction.hpp"

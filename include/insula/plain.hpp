@@ -18,6 +18,7 @@
 #include "insula/kernels/plain/pool.hpp"
 #include "insula/kernels/plain/reduce.hpp"
 #include "insula/kernels/plain/resample.hpp"
+#include "insula/kernels/plain/segmentation.hpp"
 #include "insula/kernels/plain/target_loss.hpp"
 #include "insula/kernels/plain/token.hpp"
 #include "insula/kernels/plain/update.hpp"

@@ -30,12 +30,11 @@ double bce_with_logits(var<T, S, B> logits, T const* target, double weight = 1, 
   return sum / double(n);
 }
 
-/// L = mean over rows of logsumexp(x) - x[label]: rows of a batch of vectors, or the tokens of a sequence. label: one number
+/// L = mean over rows of logsumexp(x) - x[label]: samples of a batch of vectors, tokens of a sequence, or voxels. label: one number
 /// in 0 .. classes - 1 per row. Adds weight * dL/dx to logits.grad when the tape runs backwards. Returns L.
 /// Throws error for an empty batch or a label outside.
 template <scalar T, static_shape S, backend B>
 double cross_entropy(var<T, S, B> logits, std::int32_t const* label, double weight = 1) {
-  static_assert(S::value.rank <= 2, "cross_entropy: the logits are a vector per sample or per token");
   constexpr index_t classes = S::value.channels();
   tape<B>& t = *logits.on;
   check(logits.batch > 0, "cross_entropy: the batch is empty");

@@ -74,4 +74,17 @@ struct delayed_cosine {
   }
 };
 
+/// Rates of a fine-tuning run of `total` steps in which the pretrained encoder is frozen for the first part.
+struct fine_tuning_rates {
+  delayed_cosine encoder, rest;
+};
+
+/// UMBRA's (models/finetuning.py): the rest warms up over 5 %; the encoder, at a tenth of its rate, is frozen for 30 % of the
+/// steps and warms up over the same share of those that remain.
+constexpr fine_tuning_rates umbra_fine_tuning(index_t total, double base = 5e-4) {
+  index_t const warm_up = index_t(0.05 * double(total)), frozen = index_t(0.3 * double(total));
+  index_t const again = index_t(double(warm_up) / double(total) * double(total - frozen));
+  return {{0.1 * base, 1e-6, frozen, again, total}, {base, 1e-5, 0, warm_up, total}};
+}
+
 }  // namespace insula

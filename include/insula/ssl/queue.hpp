@@ -35,13 +35,14 @@ class queue {
     next_ = 0;
   }
   /// Writes `count` keys (rows of Width) to the slots from the pointer on, wrapping around, and moves the pointer.
-  /// Throws error if count > Length or a patient is 0.
+  /// Throws error if count > Length or a patient is 0; the queue is then as before.
   void push(index_t count, T const* keys, std::int64_t const* patient, std::int64_t const* session) {
     check(count <= Length, "queue: ", count, " keys pushed at once, the queue holds ", Length,
           ": use a smaller batch or a longer queue");
-    for (index_t r = 0; r < count; ++r) {
+    for (index_t r = 0; r < count; ++r)
       check(patient[r] != 0, "queue: key ", r,
             " has patient id 0, which marks an empty slot: number patients from 1");
+    for (index_t r = 0; r < count; ++r) {
       std::size_t const slot = std::size_t((next_ + r) % Length);
       for (index_t i = 0; i < Width; ++i) keys_[index_t(slot) * Width + i] = keys[r * Width + i];
       patients_[slot] = patient[r], sessions_[slot] = session[r];
