@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <set>
 
 #include "insula/data/cache.hpp"
 #include "insula/data/epoch_order.hpp"
+#include "insula/data/fingerprint.hpp"
 #include "insula/data/manifest.hpp"
 #include "insula/data/pipeline_json.hpp"
 #include "insula/data/split_file.hpp"
@@ -99,6 +101,15 @@ void umbra_data::make(insula::index_t i, insula::pretraining_batch& b) const {
       copy(x.view, b.volume, j), copy(x.recon, b.recon, j);
     }
   }
+}
+
+std::string umbra_data::identity() const {
+  std::string names;
+  for (auto const& s : train_.scans)
+    names += insula::text(insula::subject_key(s), '\t', s.session, '\t', s.sequence, '\t',
+                          std::filesystem::path(s.path).filename().string(), '\n');
+  return insula::text(train_.scans.size(), " scans, ", pairs_.size(), " pairs, ", singles_.size(),
+                      " single volumes, fingerprint ", insula::hexadecimal(insula::fingerprint(names)));
 }
 
 std::string umbra_data::described() const {

@@ -41,6 +41,9 @@ class umbra_data {
 
   /// Fills batch number i: a function of (seed, i) alone. In combined modes every batch takes pairs and single volumes.
   void make(insula::index_t i, insula::pretraining_batch& b) const;
+  /// What is trained on, in numbers and as a fingerprint of subjects, sessions, contrasts and file names: another folder may
+  /// hold the same scans.
+  std::string identity() const;
   /// Contrasts by data sets, problems, and what is trained on.
   std::string described() const;
   /// Writes manifest.tsv and split.tsv into the run's folder.

@@ -3,18 +3,18 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
+#include <optional>
 
 #include "data.hpp"
 #include "insula/data/recipe_umbra.hpp"
 #include "insula/eval/alignment.hpp"
 
-/// Numbers of one set of scans. NaN: not measured (no such pair, or no masked objective).
+/// Numbers of one set of scans. None: there is nothing to measure (no such pair, or no masked objective).
 struct judgement {
-  double cross_modality = std::numeric_limits<double>::quiet_NaN(), cross_modality_spread = cross_modality;
-  double cross_subject = cross_modality, cross_subject_spread = cross_modality;
-  double reconstruction = cross_modality;  // masked squared error over that of the scan's mean
+  std::optional<insula::mean_and_spread> cross_modality, cross_subject;
+  std::optional<double> reconstruction;  // masked squared error over that of the scan's mean
   insula::index_t scans = 0, subjects = 0;
+  insula::embedding_table embeddings;
 };
 
 /// Embeds every scan of a set (pad, centre crop; read(scan) gives the preprocessed volume) and compares; with `masked`, reconstructs it under one fixed mask as well.
@@ -47,26 +47,26 @@ judgement judge(System& system, Read read, insula::manifest const& set, insula::
   }
   j.scans = insula::index_t(set.scans.size());
   j.subjects = insula::index_t(insula::subjects_of(set).size());
-  if (masked && reference > 0) j.reconstruction = error / reference;
-  auto const measure = [&](auto f, double& mean, double& spread) {
-    try {
-      auto const r = f();
-      mean = r.mean, spread = r.deviation;
-    } catch (insula::error const&) {  // no pair of that kind in this set: stays NaN and prints as a dash
-    }
-  };
-  measure([&] { return insula::cross_modality_distance(table); }, j.cross_modality, j.cross_modality_spread);
-  measure([&] { return insula::cross_subject_distance(table, "t1"); }, j.cross_subject,
-          j.cross_subject_spread);
+  if (masked) j.reconstruction = error / reference;
+  try {
+    j.cross_modality = insula::cross_modality_distance(table);
+  } catch (insula::no_pairs const&) {
+  }
+  try {
+    j.cross_subject = insula::cross_subject_distance(table, "t1");
+  } catch (insula::no_pairs const&) {
+  }
+  j.embeddings = std::move(table);
   return j;
 }
 
-inline std::string number(double v, int digits = 4) {
-  if (!std::isfinite(v)) return "-";
+/// A dash stands for what there was nothing to measure of, and for nothing else: numbers that are none are shown.
+inline std::string number(std::optional<double> v, int digits = 4) {
+  if (!v) return "-";
   char text[32];
-  std::snprintf(text, sizeof text, "%.*f", digits, v);
+  std::snprintf(text, sizeof text, "%.*f", digits, *v);
   return text;
 }
-inline std::string with_spread(double mean, double spread) {
-  return std::isfinite(mean) ? number(mean) + " +- " + number(spread) : "-";
+inline std::string with_spread(std::optional<insula::mean_and_spread> const& v) {
+  return v ? number(v->mean) + " +- " + number(v->deviation) : "-";
 }

@@ -35,7 +35,7 @@ int main(int argc, char** argv) {
   flag flags[] = {{"--data", "data"},   {"--mode", "mode"},       {"--steps", "steps"},
                   {"--batch", "batch"}, {"--threads", "threads"}, {"--seed", "seed"},
                   {"--out", "out"},     {"--compare", "compare"}, {"--also", "also"},
-                  {"--cache", "cache"}};
+                  {"--cache", "cache"}, {"--init", "init"}};
   for (auto& f : flags) {
     for (auto const& o : c.options())
       if (o.name == f.key) app.add_option(f.name, f.value, o.doc);
@@ -69,6 +69,7 @@ int main(int argc, char** argv) {
       return 0;
     }
     c.check_required();
+    if (s.steps == 0) c.set(s.model == "paper" ? "steps=200000" : "steps=200");
     insula::check(s.mask_low <= s.mask_high, "ssl.mask_low is ", s.mask_low, ", above ssl.mask_high ",
                   s.mask_high);
   } catch (std::exception const& e) {
@@ -76,6 +77,10 @@ int main(int argc, char** argv) {
   }
   try {
     s.save_resolved = [&] { c.save(s.out); };
+    s.fixed = insula::fixed_settings(c);
+    s.require_fixed = [&](std::string const& saved, std::string const& file) {
+      insula::require_fixed_settings(c, saved, file);
+    };
     return s.model == "paper" ? pretrain_paper(s) : pretrain_small(s);
   } catch (std::exception const& e) {
     std::fprintf(stderr, "10_pretrain_umbra: %s\n", e.what());

@@ -9,6 +9,7 @@
 #include "insula/cpu.hpp"
 #include "insula/data/loader.hpp"
 #include "insula/train/contrastive_masked_trainer.hpp"
+#include "insula/train/embeddings_io.hpp"
 #include "insula/train/montage.hpp"
 #include "insula/train/run.hpp"
 #include "insula/zoo/umbra.hpp"
@@ -32,6 +33,7 @@ class umbra_run {
                  [this](double& waited) -> insula::pretraining_batch const& { return next(waited); }) {
     system_.ratio = {s.mask_low, s.mask_high};
     system_.initialise(s.seed);
+    if (!s.init.empty()) start_from(s.init);
   }
 
   insula::step_result train_step(insula::index_t t) { return trainer_.train_step(t); }
@@ -39,11 +41,9 @@ class umbra_run {
   insula::step_result evaluate(insula::index_t) {
     auto const j = judged(data_.held_out());
     insula::step_result r;
-    auto const add = [&](char const* name, double v) {
-      if (std::isfinite(v)) r.add(name, v);
-    };
-    add("val/cross_modality", j.cross_modality), add("val/cross_subject", j.cross_subject);
-    add("val/reconstruction", j.reconstruction);
+    if (j.cross_modality) r.add("val/cross_modality", j.cross_modality->mean);
+    if (j.cross_subject) r.add("val/cross_subject", j.cross_subject->mean);
+    if (j.reconstruction) r.add("val/reconstruction", *j.reconstruction);
     return r;
   }
   void snapshot(insula::index_t t, insula::run_log& log) {
@@ -63,17 +63,18 @@ class umbra_run {
   }
   void save(insula::safetensors_writer& w, insula::state_map& state) {
     trainer_.save(w, state);
-    state["model"] = s_.model, state["mode"] = s_.mode;
+    state["settings"] = s_.fixed;
     state["preprocessing"] = preprocessing_json(s_);
     state["batches"] = insula::text(trainer_.step_count() * s_.accumulate);
-    state["data"] = insula::text(data_.pairs(), " pairs, ", data_.singles(), " single volumes");
-    state["order"] = order();
+    state["data"] = data_.identity();
   }
   void load(insula::safetensors_file const& file, insula::state_map const& state) {
-    require(file, state, "model", s_.model), require(file, state, "mode", s_.mode),
-        require(file, state, "order", order());
     require_preprocessing(insula::state_text(state, "preprocessing"), s_);
-    require(file, state, "data", insula::text(data_.pairs(), " pairs, ", data_.singles(), " single volumes"));
+    s_.require_fixed(insula::state_text(state, "settings"), file.path());
+    auto const& then = insula::state_text(state, "data");
+    insula::check(then == data_.identity(), file.path(), ": the checkpoint was trained on ", then,
+                  "; this run has ", data_.identity(),
+                  ": resume with the scans of the first run, see its manifest.tsv and split.tsv");
     trainer_.load(file, state);
   }
   std::string first_not_finite() {
@@ -95,6 +96,28 @@ class umbra_run {
   system_type& system() { return system_; }
 
  private:
+  /// Weights in the published names: the autoencoder's behind "model." or any known prefix, and the projection's.
+  void start_from(std::string const& path) {
+    insula::safetensors_file const file(path);
+    auto names = insula::any_known_prefix();
+    names.strict = !s_.init_partial;
+    auto const has = [&](std::string const& prefix) {
+      return std::any_of(file.tensors().begin(), file.tensors().end(),
+                         [&](auto const& t) { return t.name.starts_with(prefix); });
+    };
+    auto const told = [&](char const* what, insula::mapping const& m) {
+      if (!s_.quiet)
+        std::fprintf(stderr, "%s: %s: %s", path.c_str(), what,
+                     m.complete() ? (m.summary() + "\n").c_str() : m.report().c_str());
+    };
+    std::string const model = has("model.") ? "model." : "";
+    told("autoencoder",
+         insula::load_tensors(file, system_type::autoencoder_places(), system_.w(), model, names));
+    if (s_.contrastive() && has("projection."))
+      told("projection",
+           insula::load_tensors(file, system_type::projection_places(), system_.w(), "projection.", names));
+    if (s_.contrastive()) system_.start_momentum();
+  }
   static insula::contrastive_masked_options optimisation(settings const& s) {
     insula::contrastive_masked_options o;
     o.steps = s.steps, o.accumulate = s.accumulate, o.decay = s.decay, o.clip = s.clip, o.seed = s.seed;
@@ -102,16 +125,6 @@ class umbra_run {
     o.alpha_start = s.alpha_start, o.alpha_end = s.alpha_end;
     o.momentum_start = s.momentum_start, o.momentum_end = s.momentum_end, o.rank_every = s.rank_every;
     return o;
-  }
-  std::string order() const {
-    return insula::text("seed ", s_.seed, ", steps ", s_.steps, ", batch ", s_.batch, ", mae_batch ",
-                        s_.mae_batch, ", accumulate ", s_.accumulate);
-  }
-  static void require(insula::safetensors_file const& file, insula::state_map const& state, char const* what,
-                      std::string const& now) {
-    auto const& then = insula::state_text(state, what);
-    insula::check(then == now, file.path(), ": the checkpoint's ", what, " is \"", then,
-                  "\", this run's is \"", now, "\": resume with the settings of the first run");
   }
   /// The loader starts with the first batch asked for, so a resumed run goes on where the checkpoint was made.
   insula::pretraining_batch const& next(double& waited) {
@@ -135,8 +148,8 @@ class umbra_run {
 
 inline std::vector<std::string> row_of(std::string const& name, judgement const& j) {
   return {name,
-          with_spread(j.cross_modality, j.cross_modality_spread),
-          with_spread(j.cross_subject, j.cross_subject_spread),
+          with_spread(j.cross_modality),
+          with_spread(j.cross_subject),
           number(j.reconstruction, 3),
           insula::text(j.subjects),
           insula::text(j.scans)};
@@ -145,7 +158,6 @@ inline std::vector<std::string> row_of(std::string const& name, judgement const&
 /// Exit status of the run.
 template <class O>
 int pretrain(settings s) {
-  if (s.steps == 0) s.steps = s.model == "paper" ? 200000 : 200;
   int const threads = s.threads > 0 ? s.threads : insula::usable_threads();
   insula::context<insula::cpu> cx(threads);
   std::filesystem::create_directories(s.out);
@@ -169,16 +181,26 @@ int pretrain(settings s) {
   o.loop.snapshot_every = s.snapshot_every > 0 ? s.snapshot_every : s.steps;
   if (run.data().held_out().scans.empty()) o.loop.evaluate_every = 0;
   o.checkpoints.keep = int(s.keep);
+  if (!s.best_by.empty()) {
+    insula::check(o.loop.evaluate_every > 0, "best_by is ", s.best_by,
+                  ", but no subject is held out to evaluate");
+    o.loop.score = s.best_by;
+    o.checkpoints.larger_is_better = s.best_by == "val/cross_subject";
+  }
   o.environment.threads = threads, o.environment.kernels = insula::simd::instruction_set;
   o.console.quiet = s.quiet;
   int const code = insula::run_training(run, o);
   if (code != 0) return code;
   table_rows rows;
+  auto const finish = [&](std::string const& of, judgement const& j, char const* file) {
+    rows.push_back(row_of(s.mode + ", " + of, j));
+    insula::write_embeddings(s.out + "/" + file, j.embeddings);
+  };
   if (!run.data().held_out().scans.empty()) {
     rows.push_back(row_of(s.mode + ", untrained, held-out subjects", before));
-    rows.push_back(row_of(s.mode + ", held-out subjects", run.judged(run.data().held_out())));
+    finish("held-out subjects", run.judged(run.data().held_out()), "embeddings_held_out");
   }
-  if (!s.also.empty()) rows.push_back(row_of(s.mode + ", scans of " + s.also, run.judged(s.also)));
+  if (!s.also.empty()) finish("scans of " + s.also, run.judged(s.also), "embeddings_also");
   write_results(s, rows);
   return 0;
 }

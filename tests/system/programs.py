@@ -47,12 +47,22 @@ with tempfile.TemporaryDirectory() as folder:
         if not (tmp / "run" / name).exists():
             failures.append(f"{name} is missing")
     json.loads((tmp / "run" / "alignment.json").read_text())
+    shutil.copytree(cohort, tmp / "fewer", ignore=shutil.ignore_patterns("t2.nii.gz"))
     before = (tmp / "run" / "checkpoints" / "last.safetensors").read_bytes()
 
     expect("a folder that holds a run is not overwritten", run(*data, *common(tmp / "run")), 1, "resume")
     if (tmp / "run" / "checkpoints" / "last.safetensors").read_bytes() != before:
         failures.append("the old checkpoint changed")
     expect("another mode does not resume", run(*data, *common(tmp / "run"), "--resume", "mode=cl"), 1, "mode")
+    for setting, then, now in [("optim.rate", "0.0001", "0.001"), ("optim.decay", "0.01", "0.0"), ("optim.clip", "10.0", "1.0"),
+                               ("ssl.momentum_end", "0.999", "0.9"), ("ssl.alpha_end", "1.0", "0.5"), ("ssl.mask_high", "0.75", "0.6"),
+                               ("augment.rotation", "0.3", "0.1"), ("accumulate", "1", "2"), ("seed", "42", "7"), ("batch", "2", "3")]:
+        expect(f"another {setting} does not resume", run(*data, *common(tmp / "run"), "--resume", f"{setting}={now}"), 1,
+               "step-00000002.safetensors", f"{setting}: {then} in the checkpoint, {now} now")
+    expect("fewer scans do not resume", run("--data", tmp / "fewer", *common(tmp / "run"), "--resume"), 1, "fingerprint")
+    shutil.copytree(cohort, tmp / "moved")
+    expect("a moved data folder and another rhythm of records do", run("--data", tmp / "moved", *common(tmp / "run"), "--resume",
+                                                                       "log_every=2", "loaders=0"), 0, "paper: MCL")
     expect("other preprocessing does not resume", run(*data, *common(tmp / "run"), "--resume", "spacing=5"), 1, "resample")
 
     child = subprocess.Popen([BIN / "10_pretrain_umbra", *map(str, data + common(tmp / "stopped", 400))],

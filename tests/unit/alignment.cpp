@@ -96,6 +96,9 @@ TEST_CASE("tables without anything to compare are errors that say so") {
   CHECK_THROWS_WITH(cross_subject_distance(empty, "t1"), Catch::Contains("no rows"));
   auto const one_modality = table({cohort[7], cohort[8]});
   CHECK_THROWS_WITH(cross_modality_distance(one_modality), Catch::Contains("none of 1 groups"));
+  CHECK_THROWS_AS(cross_modality_distance(one_modality),
+                  no_pairs);  // tables that are wrong throw error alone
+  CHECK_THROWS_AS(cross_subject_distance(one_modality, "t1"), no_pairs);
   CHECK_THROWS_WITH(cross_subject_distance(one_modality, "t1"),
                     Catch::Contains("2 rows have modality \"t1\""));
   CHECK_THROWS_WITH(cross_subject_distance(one_modality, "pd"),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Run configuration: files, overrides, messages, printing and saving.
-#include "insula/io/config.hpp"
+#include "insula/io/fixed_settings.hpp"
 
 #include "support/catch.hpp"
 #include "support/folder.hpp"
@@ -259,6 +259,51 @@ TEST_CASE("the resolved configuration loads back to the same values, as TOML and
   }
   CHECK_THAT(c.toml(), Contains("# peak learning rate (command line)\nlr = 0.30000000000000004\n"));
   CHECK_THAT(c.toml(), Contains("drop = 0.3"));
+}
+
+TEST_CASE("a resumed run is held to every setting that changes its numbers, and to no other") {
+  struct run_settings {
+    double rate = 1e-4, decay = 0.01;
+    index_t steps = 10, log_every = 5;
+    std::vector<index_t> crop{96, 96, 96};
+    std::string model = "small";
+    config declare() {
+      config c("pretrain");
+      c.add("optim.rate", rate, "peak learning rate");
+      c.add("optim.decay", decay, "weight decay");
+      c.add("steps", steps, "optimiser steps");
+      c.add("log_every", log_every, "steps between rows", {.may_change = true});
+      c.add("crop", crop, "voxels");
+      c.add("model", model, "network");
+      return c;
+    }
+  };
+  run_settings s;
+  auto const saved = fixed_settings(s.declare());
+  auto const message = [&](run_settings now, std::string const& then) {
+    auto const c = now.declare();
+    return message_of([&] { require_fixed_settings(c, then, "run/step-7.safetensors"); });
+  };
+  CHECK(message(s, saved) == "");
+  CHECK(message({.log_every = 1}, saved) == "");
+  CHECK_THAT(
+      message({.rate = 0.001}, saved),
+      Contains("run/step-7.safetensors") && Contains("\n  optim.rate: 0.0001 in the checkpoint, 0.001 now"));
+  auto const several = message({.decay = 0, .steps = 20, .crop = {96, 96, 48}, .model = "paper"}, saved);
+  CHECK_THAT(several, Contains("optim.decay: 0.01 in the checkpoint, 0.0 now") &&
+                          Contains("steps: 10 in the checkpoint, 20 now") &&
+                          Contains("crop: [96,96,96] in the checkpoint, [96,96,48] now") &&
+                          Contains("model: \"small\" in the checkpoint, \"paper\" now"));
+  CHECK_THAT(several, !Contains("optim.rate"));
+  std::string const older = R"({"optim.rate": 0.0001, "steps": 10, "crop": [96, 96, 96], "model": "small"})";
+  CHECK(message(s, older) == "");  // a setting that is newer than the checkpoint, at its default
+  auto c = s.declare();
+  c.set("optim.decay=0.1");
+  CHECK_THAT(message_of([&] { require_fixed_settings(c, older, "run"); }),
+             Contains("optim.decay: 0.01 (default) in the checkpoint, 0.1 now"));
+  CHECK_THAT(message(s, R"({"optim.rate": 0.0001, "steps": 10, "dropout": 0.5})"),
+             Contains("dropout: 0.5 in the checkpoint, not a setting now"));
+  CHECK_THAT(message(s, "{"), Contains("no JSON object"));
 }
 
 TEST_CASE("mistakes in the declaration are found when the program starts") {

@@ -50,7 +50,7 @@ struct cross_modality_options {
 /// Per group the mean cosine distance of all pairs of rows with different modality; then mean and sample standard
 /// deviation (n - 1) over the groups with at least one such pair; count = their number. The defaults reproduce
 /// UMBRA's published values (arXiv 2511.11311, section 3.1); one group alone has deviation 0.
-/// Throws if the table is inconsistent or no group has two modalities.
+/// Throws error if the table is inconsistent, no_pairs if no group has two modalities.
 inline mean_and_spread cross_modality_distance(embedding_table const& t, cross_modality_options o = {}) {
   check_table(t, "cross_modality_distance");
   std::map<std::pair<std::string, std::string>, std::vector<index_t>> groups;
@@ -71,8 +71,10 @@ inline mean_and_spread cross_modality_distance(embedding_table const& t, cross_m
       }
     if (pairs > 0) means.push_back(sum / double(pairs));
   }
-  check(!means.empty(), "cross_modality_distance: none of ", groups.size(),
-        " groups has scans of two modalities; group by patient, or check the modality column");
+  if (means.empty())
+    throw no_pairs(
+        text("cross_modality_distance: none of ", groups.size(),
+             " groups has scans of two modalities; group by patient, or check the modality column"));
   mean_and_spread r{0, 0, index_t(means.size())};
   for (double m : means) r.mean += m / double(r.count);
   double square = 0;
@@ -84,7 +86,7 @@ inline mean_and_spread cross_modality_distance(embedding_table const& t, cross_m
 /// Cosine distance over all pairs of rows of one modality that belong to different patients: mean and population
 /// standard deviation; count = number of pairs. With all rows and modality "t1" these are the values of UMBRA's
 /// notebook before it samples 5000 pairs.
-/// Throws if the table is inconsistent or fewer than two patients have the modality.
+/// Throws error if the table is inconsistent, no_pairs if fewer than two patients have the modality.
 inline mean_and_spread cross_subject_distance(embedding_table const& t, std::string const& modality,
                                               repeated_files repeats = repeated_files::all) {
   check_table(t, "cross_subject_distance");
@@ -95,8 +97,9 @@ inline mean_and_spread cross_subject_distance(embedding_table const& t, std::str
     for (std::size_t j = i + 1; j < rows.size(); ++j)
       if (t.sources[std::size_t(rows[i])].patient != t.sources[std::size_t(rows[j])].patient)
         distances.push_back(cosine_distance(t.row(rows[i]), t.row(rows[j]), t.width));
-  check(!distances.empty(), "cross_subject_distance: ", rows.size(), " rows have modality \"", modality,
-        "\", but not of two patients; check the modality's name");
+  if (distances.empty())
+    throw no_pairs(text("cross_subject_distance: ", rows.size(), " rows have modality \"", modality,
+                        "\", but not of two patients; check the modality's name"));
   mean_and_spread r{0, 0, index_t(distances.size())};
   double sum = 0, square = 0;
   for (double d : distances) sum += d;

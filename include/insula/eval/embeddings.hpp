@@ -34,4 +34,9 @@ inline void check_table(embedding_table const& t, char const* who) {
         t.rows(), " rows of ", t.width, " components; every row needs one source and ", t.width, " values");
 }
 
+/// A table without any pair of the kind that is compared; other faults of a table are plain errors.
+struct no_pairs : error {
+  using error::error;
+};
+
 }  // namespace insula

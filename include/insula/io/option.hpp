@@ -28,6 +28,7 @@ struct option_rule {
   std::vector<std::string> choices{};  ///< of strings; empty: any
   std::size_t length = 0;              ///< of lists; 0: any
   bool required = false;               ///< must be set by a file or an override
+  bool may_change = false;  ///< when a run is resumed: it changes no number (see fixed_settings.hpp)
 };
 
 /// The variable behind a setting; its type is the setting's type, its value at declaration the default.
