@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <thread>
 
 #include "insula/data/cohort.hpp"
 #include "insula/data/manifest.hpp"

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <new>
+#include <thread>
 
 #include "insula/train/run.hpp"
 #include "support/catch.hpp"

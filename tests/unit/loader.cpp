@@ -3,6 +3,7 @@
 #include "insula/data/loader.hpp"
 
 #include <set>
+#include <thread>
 
 #include "insula/data/epoch_order.hpp"
 #include "support/catch.hpp"

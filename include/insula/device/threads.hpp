@@ -2,13 +2,12 @@
 // A pool of worker threads that share numbered tasks through one counter.
 #pragma once
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <atomic>
-#include <condition_variable>
+#include <cstring>
 #include <exception>
-#include <mutex>
-#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -40,6 +39,43 @@ class flush_denormals {
   flush_denormals& operator=(flush_denormals const&) = delete;
 };
 
+namespace detail {
+
+/// Waiting and waking for the pool. The system's threads are used as they are: <thread>, <mutex> and <condition_variable> cost
+/// every unit that includes a layer a quarter of its compile time.
+class monitor {
+ public:
+  monitor() = default;
+  monitor(monitor const&) = delete;
+  monitor& operator=(monitor const&) = delete;
+  ~monitor() { pthread_mutex_destroy(&mutex_), pthread_cond_destroy(&wake_), pthread_cond_destroy(&done_); }
+
+  void lock() { pthread_mutex_lock(&mutex_); }
+  void unlock() { pthread_mutex_unlock(&mutex_); }
+  void wake_all() { pthread_cond_broadcast(&wake_); }
+  void tell_done() { pthread_cond_signal(&done_); }
+  /// Both want the lock, give it away while they wait, and may return for no reason.
+  void wait_for_work() { pthread_cond_wait(&wake_, &mutex_); }
+  void wait_for_end() { pthread_cond_wait(&done_, &mutex_); }
+
+ private:
+  pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+  pthread_cond_t wake_ = PTHREAD_COND_INITIALIZER, done_ = PTHREAD_COND_INITIALIZER;
+};
+
+class locked {
+ public:
+  explicit locked(monitor& m) : m_(m) { m_.lock(); }
+  locked(locked const&) = delete;
+  locked& operator=(locked const&) = delete;
+  ~locked() { m_.unlock(); }
+
+ private:
+  monitor& m_;
+};
+
+}  // namespace detail
+
 /// Cores this process may run on (its affinity), at least 1.
 inline int usable_threads() {
   cpu_set_t set;
@@ -56,19 +92,20 @@ class thread_pool {
  public:
   explicit thread_pool(int size) : size_(size) {
     check(size >= 1 && size <= 1024, "thread_pool: threads is ", size, ", it must be 1 to 1024");
-    for (int i = 1; i < size; ++i) workers_.emplace_back([this, i] { serve(i); });
+    workers_.resize(std::size_t(size - 1));
+    for (int i = 1; i < size; ++i) {
+      auto& w = workers_[std::size_t(i - 1)];
+      w.pool = this, w.number = i;
+      if (int const e = pthread_create(&w.thread, nullptr, serve_worker, &w)) {
+        stop(i - 1);
+        fail("thread_pool: the system gives ", i, " of ", size, " threads: ", std::strerror(e),
+             "; ask for fewer");
+      }
+    }
   }
   thread_pool(thread_pool const&) = delete;
   thread_pool& operator=(thread_pool const&) = delete;
-  ~thread_pool() {
-    {
-      std::lock_guard lock(mutex_);
-      stop_ = true;
-      generation_.fetch_add(1, std::memory_order_release);
-    }
-    wake_.notify_all();
-    for (auto& w : workers_) w.join();
-  }
+  ~thread_pool() { stop(size_ - 1); }
 
   int size() const { return size_; }
 
@@ -90,15 +127,35 @@ class thread_pool {
 
  private:
   using task_function = void (*)(void*, index_t, int);
+  struct worker {
+    thread_pool* pool;
+    int number;
+    pthread_t thread;
+  };
 
+  static void* serve_worker(void* of) {
+    auto const& w = *static_cast<worker const*>(of);
+    w.pool->serve(w.number);
+    return nullptr;
+  }
+  /// Ends the first `started` workers.
+  void stop(int started) {
+    {
+      detail::locked const lock(monitor_);
+      stop_ = true;
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    monitor_.wake_all();
+    for (int i = 0; i < started; ++i) pthread_join(workers_[std::size_t(i)].thread, nullptr);
+  }
   void start(index_t tasks, task_function call, void* self) {
     {
-      std::lock_guard lock(mutex_);
+      detail::locked const lock(monitor_);
       call_ = call, self_ = self, tasks_ = tasks, error_ = nullptr, open_ = true;
       next_.store(0, std::memory_order_relaxed);
       generation_.fetch_add(1, std::memory_order_release);
     }
-    wake_.notify_all();
+    monitor_.wake_all();
   }
   void work(int worker) {
     for (;;) {
@@ -107,17 +164,21 @@ class thread_pool {
       try {
         call_(self_, t, worker);
       } catch (...) {
-        std::lock_guard lock(mutex_);
+        detail::locked const lock(monitor_);
         if (!error_) error_ = std::current_exception();
         next_.store(tasks_, std::memory_order_relaxed);
       }
     }
   }
   void finish() {  // a worker that has not woken by now finds the run closed and is not waited for
-    std::unique_lock lock(mutex_);
-    open_ = false;
-    done_.wait(lock, [this] { return active_ == 0; });
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+    std::exception_ptr error;
+    {
+      detail::locked const lock(monitor_);
+      open_ = false;
+      while (active_ != 0) monitor_.wait_for_end();
+      error = std::exchange(error_, nullptr);
+    }
+    if (error) std::rethrow_exception(error);
   }
   void serve(int worker) {
     flush_denormals const guard;
@@ -125,25 +186,25 @@ class thread_pool {
     for (;;) {
       for (int spin = 0; spin < spins && generation_.load(std::memory_order_acquire) == seen; ++spin) {
       }
-      std::unique_lock lock(mutex_);
-      wake_.wait(lock, [&] { return generation_.load(std::memory_order_relaxed) != seen; });
-      seen = generation_.load(std::memory_order_relaxed);
-      if (stop_) return;
-      if (!open_) continue;
-      ++active_;
-      lock.unlock();
+      {
+        detail::locked const lock(monitor_);
+        while (generation_.load(std::memory_order_relaxed) == seen) monitor_.wait_for_work();
+        seen = generation_.load(std::memory_order_relaxed);
+        if (stop_) return;
+        if (!open_) continue;
+        ++active_;
+      }
       work(worker);
-      lock.lock();
-      if (--active_ == 0) done_.notify_one();
+      detail::locked const lock(monitor_);
+      if (--active_ == 0) monitor_.tell_done();
     }
   }
 
   static constexpr int spins = 2000;  // a few microseconds of polling before sleeping
 
   int size_;
-  std::vector<std::thread> workers_;
-  std::mutex mutex_;
-  std::condition_variable wake_, done_;
+  std::vector<worker> workers_;
+  detail::monitor monitor_;
   std::atomic<std::uint64_t> generation_{0};
   std::atomic<index_t> next_{0};
   bool stop_ = false, open_ = false;
