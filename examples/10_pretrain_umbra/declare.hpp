@@ -27,7 +27,7 @@ inline void declare(insula::config& c, settings& s) {
   c.add("loaders", s.loaders, "threads that make batches; 0: none, batches are made in between",
         {.at_least = 0, .may_change = true});
   c.add("init", s.init,
-        "safetensors file with the published names to start from; a report tells what matched",
+        "weights to start from, a published checkpoint or one of this program; a report tells what matched",
         {.may_change = true});
   c.add("init_partial", s.init_partial, "start although tensors of init are missing or do not fit",
         {.may_change = true});

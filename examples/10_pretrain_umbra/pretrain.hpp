@@ -11,6 +11,7 @@
 #include "insula/train/contrastive_masked_trainer.hpp"
 #include "insula/train/embeddings_io.hpp"
 #include "insula/train/montage.hpp"
+#include "insula/train/published_weights.hpp"
 #include "insula/train/run.hpp"
 #include "insula/zoo/umbra.hpp"
 #include "results.hpp"
@@ -96,27 +97,28 @@ class umbra_run {
   system_type& system() { return system_; }
 
  private:
-  /// Weights in the published names: the autoencoder's behind "model." or any known prefix, and the projection's.
+  /// Published checkpoints, torch or safetensors, and those of this program: the autoencoder, and the projection if there.
   void start_from(std::string const& path) {
-    insula::safetensors_file const file(path);
-    auto names = insula::any_known_prefix();
+    insula::weights_file const file(path);
+    auto names = insula::umbra_checkpoint();
+    names.ignored.push_back("optimizer.");
     names.strict = !s_.init_partial;
-    auto const has = [&](std::string const& prefix) {
-      return std::any_of(file.tensors().begin(), file.tensors().end(),
-                         [&](auto const& t) { return t.name.starts_with(prefix); });
-    };
     auto const told = [&](char const* what, insula::mapping const& m) {
       if (!s_.quiet)
-        std::fprintf(stderr, "%s: %s: %s", path.c_str(), what,
-                     m.complete() ? (m.summary() + "\n").c_str() : m.report().c_str());
+        std::fprintf(stderr, "%s: %s: %s\n", path.c_str(), what,
+                     (m.complete() ? m.summary() : m.report()).c_str());
     };
-    std::string const model = has("model.") ? "model." : "";
     told("autoencoder",
-         insula::load_tensors(file, system_type::autoencoder_places(), system_.w(), model, names));
-    if (s_.contrastive() && has("projection."))
+         insula::load_tensors(file, system_type::autoencoder_places(), system_.w(), "", names));
+    if (!s_.contrastive()) return;
+    bool const projection = std::any_of(file.tensors().begin(), file.tensors().end(),
+                                        [](auto const& t) { return t.name.starts_with("projection."); });
+    auto exactly = insula::same_names();
+    exactly.strict = names.strict;
+    if (projection)
       told("projection",
-           insula::load_tensors(file, system_type::projection_places(), system_.w(), "projection.", names));
-    if (s_.contrastive()) system_.start_momentum();
+           insula::load_tensors(file, system_type::projection_places(), system_.w(), "projection.", exactly));
+    system_.start_momentum();
   }
   static insula::contrastive_masked_options optimisation(settings const& s) {
     insula::contrastive_masked_options o;
