@@ -43,6 +43,7 @@
 #include "insula/optim/sgd.hpp"
 #include "insula/ssl/contrastive_masked.hpp"
 #include "insula/ssl/masked_autoencoder.hpp"
+#include "insula/ssl/simclr.hpp"
 #include "insula/zoo/mae.hpp"
 #include "insula/zoo/neuro_simclr.hpp"
 #include "insula/zoo/umbra.hpp"

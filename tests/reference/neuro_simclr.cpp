@@ -2,8 +2,10 @@
 // 3D-Neuro-SimCLR's encoder and projector against the golden numbers of the published modules.
 #include "insula/zoo/neuro_simclr.hpp"
 
-#include "insula/autograd/apply.hpp"
 #include "insula/cpu.hpp"
+#include "insula/loss/classification.hpp"
+#include "insula/optim/adam.hpp"
+#include "insula/ssl/simclr.hpp"
 #include "support/catch.hpp"
 #include "support/neuro_simclr.hpp"
 
@@ -24,6 +26,11 @@ using spread_encoder =
               max_pool3d<>, tap<1>, named<"layer1", resnet::stage<options, 0>>, tap<2>,
               named<"layer2", resnet::stage<options, 1>>, tap<3>, named<"layer3", resnet::stage<options, 2>>,
               tap<4>, named<"layer4", resnet::stage<options, 3>>, tap<5>, global_average>>;
+
+struct thrifty : options {  // the same numbers, most activations computed again
+  static constexpr bool recompute_stem = true;
+  static constexpr int recompute_stages = 2;
+};
 
 template <class T>
 double sum(index_t n, T const* x) {
@@ -66,6 +73,106 @@ struct trial {
     close(norm(128, z.value), 1.39994558, 1);
   }
 };
+
+/// One training step's gradients: two passes, NT-Xent.
+template <class T, class O>
+struct training {
+  context<cpu> cx{2};
+  simclr<neuro_simclr::network<O>, neuro_simclr::encoder<O>, input, T> system{cx};
+  scratch_stack memory{};
+  std::vector<T> xi = fill<T>(1, 2 * input::size), xj = fill<T>(2, 2 * input::size);
+  double const tolerance = sizeof(T) == 8 ? 1e-8 : 1e-5, gradient_tolerance = sizeof(T) == 8 ? 1e-8 : 1e-3;
+
+  training() { support::fill_neuro_simclr(system.all_places(), system.w(), system.state()); }
+
+  void close(double value, double golden, double scale, double tol) {
+    CHECK(std::abs(value - golden) <= tol * scale);
+  }
+  void check_forward() {
+    std::vector<T> h(1024), z(128);
+    auto p = system.params();
+    p.state.fixed = true;
+    infer<neuro_simclr::encoder<O>, input>(cx, memory, p, static_cast<T const*>(xi.data()), 2, h.data(),
+                                           {.training = true});
+    infer<neuro_simclr::network<O>, input>(cx, memory, p, static_cast<T const*>(xi.data()), 2, z.data(),
+                                           {.training = true});
+    double const h0[] = {0.843466813, 0.877388053, 1.129111219, 0.928738842},
+                 z0[] = {0.079573493, 0.338849548, -0.128772983, -0.089821121};
+    for (std::size_t c = 0; c < 4; ++c)
+      close(double(h[c]), h0[c], 1, tolerance), close(double(z[c]), z0[c], 1, tolerance);
+    close(norm(1024, h.data()), 27.10399225, 27, tolerance);
+  }
+  std::vector<T> gradient(std::string const& name) {
+    for (auto const& t : system.places())
+      if (t.name == name) {
+        std::vector<T> g(static_cast<std::size_t>(t.size()));
+        to_disk(t, system.g(), g.data());
+        return g;
+      }
+    FAIL("no tensor " << name);
+    return {};
+  }
+  void check_gradient(std::string const& name, double golden) {
+    auto const g = gradient(name);
+    INFO(name << ", norm " << norm(index_t(g.size()), g.data()));
+    close(norm(index_t(g.size()), g.data()), golden, golden, gradient_tolerance);
+  }
+  void check_step() {
+    system.clear_gradients();
+    close(system.micro_batch({2, xi.data(), xj.data()}), 1.0922902795, 1, tolerance);
+    check_gradient("encoder.conv1.weight", 13.15247093);
+    auto const first = gradient("encoder.conv1.weight");
+    close(double(first[0]), 0.106022736, 0.2, gradient_tolerance);
+    close(double(first[1]), 0.126747921, 0.2, gradient_tolerance);
+    check_gradient("encoder.bn1.weight", 0.0742424061);
+    check_gradient("encoder.layer2.0.downsample.0.weight", 0.2944197202);
+    check_gradient("encoder.layer4.1.conv2.weight", 1.0645018953);
+    check_gradient("projector.0.weight", 0.8423986008);
+    check_gradient("projector.2.weight", 0.4533438926);
+    auto const bias = gradient("encoder.layer2.0.downsample.0.bias");  // zero: a batch norm follows
+    CHECK(norm(index_t(bias.size()), bias.data()) < (sizeof(T) == 8 ? 1e-13 : 1e-4));
+
+    double const mean[] = {-0.0677695055, -0.0427958090, -0.0415604089},
+                 var[] = {0.8468944737, 0.8565332071, 0.8272307042};
+    for (int c = 0; c < 3; ++c)
+      close(double(system.state().values[c]), mean[c], 1, tolerance),
+          close(double(system.state().values[64 + c]), var[c], 1, tolerance);
+    for (index_t k = 0; k < decltype(system)::network::counters; ++k) CHECK(system.state().counters[k] == 2);
+  }
+};
+
+/// A step of the linear probe: a frozen encoder in training mode, Adam on the head.
+template <class T>
+void linear_probe(double tolerance) {
+  using net = seq<frozen<encoder>, neuro_simclr::head<>>;
+  context<cpu> cx(2);
+  model<net, input, T> m;
+  tape<cpu> t(cx);
+  auto const all = m.all_places();
+  auto const head = program<encoder, input>::weights;
+  support::fill_neuro_simclr({all.begin(), all.end() - 2}, m.w(), m.state());
+  auto const weight = fill<T>(41, 512, std::pow(512.0, -0.5)), bias = fill<T>(42, 1, std::pow(512.0, -0.5));
+  from_disk(all[all.size() - 2], weight.data(), m.w());
+  from_disk(all.back(), bias.data(), m.w());
+  auto const x = fill<T>(1, 2 * input::size);
+  T const labels[2] = {1, 0};
+  auto const close = [&](T value, double golden) { CHECK(std::abs(double(value) - golden) <= tolerance); };
+
+  auto const in = constant<input>(t, static_cast<T const*>(x.data()), 2);
+  auto const logits = apply<net>(m.params(), in, {.training = true}).out;
+  close(logits.value[0], -0.404016343), close(logits.value[1], -0.114900331);
+  close(T(bce_with_logits(logits, labels)), 0.776384047);
+  t.backward();
+  t.clear();
+  CHECK(norm(head, m.g()) == 0);
+  adam<T> optimizer(m.size, {{head, m.size - head, 0}});
+  optimizer.step(cx, m.g(), m.w(), 1e-4);
+  close(m.w()[head], 0.010196434), close(m.w()[head + 1], 0.039272523), close(m.w()[head + 512], 0.013539651);
+  close(m.state().values[0], -0.075246824), close(m.state().values[1], -0.047531035);
+  CHECK(m.state().counters[0] == 1);
+  auto const after = apply_without_gradient<net>(m.frozen_params(), in);
+  close(after.value[0], 0.009795475), close(after.value[1], 0.041026771);
+}
 
 }  // namespace
 
@@ -125,4 +232,24 @@ TEST_CASE("tensors have the names, shapes and order of the published state_dict"
 TEST_CASE("evaluation with running statistics is the published one", "[neuro_simclr]") {
   SECTION("double") { trial<double>().evaluation(); }
   SECTION("float") { trial<float>().evaluation(); }
+}
+
+TEST_CASE("a training step of two views is the published one: loss, gradients, running statistics",
+          "[neuro_simclr]") {
+  SECTION("double") {
+    training<double, options> t;
+    t.check_forward();
+    t.check_step();
+  }
+  SECTION("float, activations recomputed") {
+    training<float, thrifty> t;
+    t.check_forward();
+    t.check_step();
+  }
+}
+
+TEST_CASE("a step of the linear probe is the published one: the frozen encoder's statistics drift",
+          "[neuro_simclr]") {
+  SECTION("double") { linear_probe<double>(1e-8); }
+  SECTION("float") { linear_probe<float>(1e-5); }
 }

@@ -8,6 +8,7 @@
 #include "insula/ssl/masking.hpp"
 #include "insula/ssl/momentum.hpp"
 #include "insula/ssl/queue.hpp"
+#include "insula/ssl/view_pairs.hpp"
 
 namespace insula {
 
@@ -17,15 +18,6 @@ struct objectives {
   bool masked = true;
 };
 
-/// Two views of `batch` subjects. Volumes are (batch, crop) of one channel.
-template <class T>
-struct pair_batch {
-  index_t batch = 0;
-  T const *view1 = nullptr, *view2 = nullptr;  ///< augmented inputs
-  T const *recon1 = nullptr,
-          *recon2 = nullptr;  ///< reconstruction targets; unused without the masked objective
-  std::int64_t const *patient = nullptr, *session = nullptr;
-};
 /// Single volumes for masked image modelling alone.
 template <class T>
 struct single_batch {
