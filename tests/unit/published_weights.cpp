@@ -3,6 +3,8 @@
 #include "insula/train/published_weights.hpp"
 
 #include "insula/net/model.hpp"
+#include "insula/zoo/neuro_simclr.hpp"
+#include "insula/zoo/published_order.hpp"
 #include "insula/zoo/umbra.hpp"
 #include "support/catch.hpp"
 #include "support/folder.hpp"
@@ -86,6 +88,32 @@ std::string lightning(autoencoder& m, encoder& momentum, std::string const& pref
   f.value("FloatStorage", {1}, std::string(4, '\0'), 1);
   f.pickle.put("sssa");
   f.pickle.text("callbacks").global("pytorch_lightning.callbacks", "ModelCheckpoint").put(")\x81}b").put("u");
+  return support::torch_zip(f.pickle.stop(), f.storages);
+}
+
+/// A checkpoint of 3D-Neuro-SimCLR: model_state_dict of encoder and projector, Adam's state by number, the epoch.
+template <class Network>
+std::string simclr(Network& m, std::string const& prefix) {
+  torch_file f;
+  f.pickle.put("}(").text("epoch").integer(100).text("model_state_dict").begin_ordered_dict();
+  for (auto const& t : published_order(m.all_places())) {
+    if (t.kind == tensor_kind::weight)
+      f.add({t}, m.w(), prefix);
+    else if (t.kind == tensor_kind::state)
+      f.add({t}, m.state().values, prefix);
+    else
+      f.add(prefix + t.name, "LongStorage", {}, support::raw(m.state().counters[t.offset]), 1);
+  }
+  f.pickle.put("u")
+      .text("optimizer_state_dict")
+      .put("}")
+      .text("state")
+      .put("}")
+      .integer(0)
+      .put("}")
+      .text("exp_avg");
+  f.value("FloatStorage", {1}, std::string(4, '\0'), 1);
+  f.pickle.put("sssu");
   return support::torch_zip(f.pickle.stop(), f.storages);
 }
 
@@ -173,4 +201,62 @@ TEST_CASE("distributed and compiled training put known prefixes in front") {
     CHECK(m.stripped == prefix);
     check_equal(alone.places(), alone.w(), published.w());
   }
+}
+
+TEST_CASE("a checkpoint of 3D-Neuro-SimCLR fills the encoder's 123 tensors, statistics and counters too") {
+  using options = neuro_simclr::small;
+  using volume = neuro_simclr::volume<options>;
+  model<neuro_simclr::network<options>, volume> published(false);
+  published.initialise(1);
+  for (auto const& t : published.all_places()) {
+    if (t.kind == tensor_kind::counter) published.state().counters[t.offset] = 1000 + t.offset;
+    if (t.kind != tensor_kind::state) continue;
+    for (index_t i = 0; i < t.size(); ++i) published.state().values[t.offset + i] = float(t.offset + i) / 64;
+  }
+  support::folder const dir;
+  auto const distributed = simclr(published, "module.");
+  write_file(dir / "checkpoint_100.tar", distributed);
+  write_file(dir / "release.tar",
+             support::tar_bytes({{"release/", ""}, {"release/checkpoint_100.tar", distributed}}));
+  write_file(dir / "plain.pt", simclr(published, ""));
+  mapping_options const names{.prefixes = {"module."}, .ignored = {"projector."}};
+  auto const without = [&](std::vector<std::string> endings) {
+    auto n = names;
+    n.ignored_endings = std::move(endings);
+    return n;
+  };
+  model<neuro_simclr::encoder<options>, volume> encoder(false);
+  auto const all = encoder.all_places();
+  std::vector<named_shape> wanted;
+  for (auto const& t : all) wanted.push_back({t.name, shape_of(t)});
+  for (auto const* name : {"checkpoint_100.tar", "release.tar", "plain.pt"}) {
+    INFO(name);
+    weights_file const file(dir / name);
+    CHECK(file.pytorch()->section() == "model_state_dict");
+    auto const m = map_names(wanted, named_shapes(file.tensors()), file.path(), names);
+    CHECK(m.complete());
+    CHECK(m.matched.size() == 123);
+    CHECK(m.ignored.size() == 2);
+
+    encoder.initialise(9);
+    auto const trained = tensors_of(all, tensor_kind::weight), kept = tensors_of(all, tensor_kind::state);
+    load_tensors(file, trained, encoder.w(), "",
+                 without({"running_mean", "running_var", "num_batches_tracked"}));
+    load_tensors(file, kept, encoder.state().values, "",
+                 without({".weight", ".bias", "num_batches_tracked"}));
+    for (auto const& t : tensors_of(all, tensor_kind::counter))
+      restore_values(file, m.stripped + t.name,
+                     std::span<std::int64_t>(encoder.state().counters + t.offset, 1));
+    check_equal(trained, encoder.w(), published.w());
+    check_equal(kept, encoder.state().values, published.state().values);
+    for (auto const& t : tensors_of(all, tensor_kind::counter))
+      CHECK(encoder.state().counters[t.offset] == 1000 + t.offset);
+  }
+  auto cut = distributed;
+  std::string const gone = "module.encoder.conv1.weight";
+  cut.replace(cut.find(gone), gone.size(), "module.encoder.conv0.weight");
+  write_file(dir / "cut.tar", cut);
+  weights_file const lacking(dir / "cut.tar");
+  CHECK_THAT(message_of([&] { map_names(wanted, named_shapes(lacking.tensors()), lacking.path(), names); }),
+             Contains("missing 1, unexpected 1") && Contains("'encoder.conv1.weight'"));
 }

@@ -14,9 +14,12 @@ namespace insula {
 
 /// A file whose tensors have names and can be read as float or double: safetensors_file, pytorch_file, weights_file.
 template <class F>
-concept tensor_file = requires(F const& f, tensor_info const& t, std::span<float> out) {
+concept tensor_file = requires(F const& f, tensor_info const& t, std::span<float> out,
+                               std::vector<std::byte>& scratch) {
   { f.tensors() } -> std::convertible_to<std::span<tensor_info const>>;
   { f.path() } -> std::convertible_to<std::string const&>;
+  { f.at("name") } -> std::convertible_to<tensor_info const&>;
+  { f.elements(t, 0, 1, scratch) } -> std::convertible_to<std::span<std::byte const>>;
   f.template read<float>(t, out, rounding::exact);
 };
 

@@ -94,14 +94,15 @@ void restore_tensors(safetensors_file const& file, std::vector<tensor_place> con
 
 /// Fills `out` with a tensor of the same type and number of elements, bit by bit: queues, identifiers, counters. Throws
 /// error.
-template <class T>
+template <class T, tensor_file File>
 requires std::is_arithmetic_v<T>
-void restore_values(safetensors_file const& file, std::string_view name, std::span<T> out) {
+void restore_values(File const& file, std::string_view name, std::span<T> out) {
   auto const& t = file.at(name);
   check(t.type == dtype_of<T>() && std::size_t(t.count()) == out.size(), file.path(), ": tensor ",
         quote(name), " is ", name_of(t.type), " ", shape_text(t.shape), ", wanted are ", out.size(),
         " elements of ", name_of(dtype_of<T>()), "; was the checkpoint written with other settings?");
-  auto const bytes = file.data(t);
+  std::vector<std::byte> scratch;
+  auto const bytes = file.elements(t, 0, t.count(), scratch);
   if (!bytes.empty()) std::memcpy(out.data(), bytes.data(), bytes.size());
 }
 
