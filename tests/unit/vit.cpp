@@ -210,6 +210,41 @@ TEST_CASE("the same transformer takes images") {
   CHECK(std::abs(squares / double(y.size()) - 1) < 1e-3);
 }
 
+TEST_CASE("a probe learns its head alone, plain or behind a batch norm without weights") {
+  context<cpu> cx(1);
+  tape<cpu> t(cx);
+  auto const x = random_vector<float>(4 * small_in::size, 2);
+  auto const learn = [&]<class Net>(Net, std::vector<std::string> const& head) {
+    model<Net, small_in> m;
+    m.initialise(3);
+    std::vector<std::string> learning;
+    t.clear();
+    auto const y = apply<Net>(m.params(), constant<small_in>(t, x.data(), 4), {.training = true}).out;
+    for (index_t i = 0; i < y.size(); ++i) y.grad[i] = float(1 + i % 3);
+    t.backward();
+    for (auto const& p : m.places()) {
+      bool const any =
+          std::any_of(m.g() + p.offset, m.g() + p.offset + p.size(), [](float g) { return g != 0; });
+      CHECK(any == !p.frozen);
+      if (any) learning.push_back(p.name);
+    }
+    CHECK(learning == head);
+    return m.places();
+  };
+  learn(vit::linear_probe<mae::small_encoder, 2>{}, {"head.weight", "head.bias"});
+  auto const places = learn(vit::normalised_probe<mae::small_encoder, 2>{}, {"head.1.weight", "head.1.bias"});
+  std::vector<std::string> state;
+  for (auto const& p : tensors<vit::normalised_probe<mae::small_encoder, 2>, small_in>())
+    if (p.kind != tensor_kind::weight) state.push_back(p.name);
+  CHECK(state ==
+        std::vector<std::string>{"head.0.running_mean", "head.0.running_var", "head.0.num_batches_tracked"});
+
+  std::vector<float> w(std::size_t(places.back().offset + 64), -1.0f);
+  auto const& head = *(places.end() - 2);
+  initialise_normal(head, w.data(), 0.01, {1, 2, 3});
+  CHECK(std::abs(spread(head, w) / 0.01 - 1) < 0.2);
+}
+
 TEST_CASE("drop path rises with depth and only while training") {
   context<plain> cx;
   tape<plain> t(cx);

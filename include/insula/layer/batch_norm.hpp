@@ -11,7 +11,8 @@ namespace insula {
 
 namespace detail {
 
-inline constexpr double batch_norm_eps = 1e-5, batch_norm_momentum = 0.1;  // PyTorch's defaults
+inline constexpr double batch_norm_eps = number(norm_eps::five),
+                        batch_norm_momentum = 0.1;  // PyTorch's defaults
 
 template <learned Affine>
 constexpr parameter_list channel_parameters(dims in) {
@@ -53,15 +54,16 @@ void count_batch(step const* s, arena<T> const& m) {
 }
 
 template <learned Affine, activation Act, class B, class T>
-void batch_norm_forward(context<B>& cx, step const* s, arena<T> const& m, T const* skip) {
+void batch_norm_forward(context<B>& cx, step const* s, arena<T> const& m, T const* skip,
+                        double eps = batch_norm_eps) {
   constexpr bool a = Affine == learned::yes;
   batch_rule const rule(s, m);
   bool const running = rule.moves || rule.from == norm_statistics::running;
   run<op::batch_norm, B, T>(
-      cx, {m.batch * s->in.positions(), s->in.channels(), batch_norm_eps, Act, rule.from, m.with.ranks,
-           m.read(s->x), skip, a ? m.weight(s, 0) : nullptr, a ? m.weight(s, 1) : nullptr,
-           batch_norm_momentum, running ? m.state(s, 0) : nullptr, running ? m.state(s, 1) : nullptr,
-           m.write(s->y), m.write(s->saved)});
+      cx, {m.batch * s->in.positions(), s->in.channels(), eps, Act, rule.from, m.with.ranks, m.read(s->x),
+           skip, a ? m.weight(s, 0) : nullptr, a ? m.weight(s, 1) : nullptr, batch_norm_momentum,
+           running ? m.state(s, 0) : nullptr, running ? m.state(s, 1) : nullptr, m.write(s->y),
+           m.write(s->saved)});
   count_batch(s, m);
 }
 template <learned Affine, activation Act, class B, class T>
@@ -77,12 +79,12 @@ void batch_norm_backward(context<B>& cx, step const* s, arena<T> const& m, T con
 
 }  // namespace detail
 
-/// y = act(batchnorm(x)) per channel, eps 1e-5. Training (pass_options::training): statistics of the batch, biased variance;
+/// y = act(batchnorm(x)) per channel, eps 1e-5 by default. Training (pass_options::training): statistics of the batch, biased variance;
 /// then running <- 0.9 running + 0.1 batch with the unbiased variance, num_batches_tracked + 1, unless the state is fixed.
 /// Evaluation: running statistics. With pass_options::ranks the statistics of a training pass cover the batches of all ranks.
 /// Parameters: weight (C), bias (C) if learned. State: running_mean (C), running_var (C), num_batches_tracked.
-template <activation Act = activation::none, learned Affine = learned::yes>
-struct batch_norm : leaf<batch_norm<Act, Affine>> {
+template <activation Act = activation::none, learned Affine = learned::yes, norm_eps Eps = norm_eps::five>
+struct batch_norm : leaf<batch_norm<Act, Affine, Eps>> {
   static constexpr char const* name = "batch_norm";
   static constexpr traits trait{.in_place = true, .gx_is_gy = true, .saved_stays = true};
 
@@ -94,7 +96,7 @@ struct batch_norm : leaf<batch_norm<Act, Affine>> {
   static constexpr index_t saved(dims in) { return 3 * in.channels(); }
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
-    detail::batch_norm_forward<Affine, Act, B, T>(cx, s, m, nullptr);
+    detail::batch_norm_forward<Affine, Act, B, T>(cx, s, m, nullptr, number(Eps));
   }
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {

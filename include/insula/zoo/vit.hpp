@@ -3,6 +3,7 @@
 #pragma once
 
 #include "insula/layer/attention.hpp"
+#include "insula/layer/batch_norm.hpp"
 #include "insula/layer/linear.hpp"
 #include "insula/layer/norm.hpp"
 #include "insula/layer/patch_embedding.hpp"
@@ -113,6 +114,16 @@ template <class O, int Outputs, pooling P = pooling::mean>
 using classifier =
     seq<std::conditional_t<P == pooling::mean, mean_feature<downstream<O>>, class_feature<downstream<O>>>,
         named<"head", linear<Outputs>>>;
+
+/// A classifier on the class token of a frozen encoder: only `head` learns.
+template <class O, int Outputs>
+using linear_probe = seq<frozen<class_feature<O>>, named<"head", linear<Outputs>>>;
+/// The same in the form of facebookresearch/mae main_linprobe.py: a batch norm without weights (eps 1e-6) before the linear
+/// layer. Its head starts with weights N(0, 0.01^2): initialise_normal().
+template <class O, int Outputs>
+using normalised_probe =
+    seq<frozen<class_feature<O>>,
+        named<"head", list<batch_norm<activation::none, learned::no, norm_eps::six>, linear<Outputs>>>>;
 
 /// Start of a network trained from scratch (timm 0.3.2 VisionTransformer._init_weights): linear weights, class token and
 /// positions N(0, 0.02^2), biases zero, the patches' convolution by its own rule.
