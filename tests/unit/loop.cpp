@@ -337,6 +337,36 @@ TEST_CASE("evaluations are rows, and an improvement is saved at once and stays")
   CHECK_THAT(h.said(), Contains("step 14: evaluation: val/loss is nan"));
 }
 
+TEST_CASE("a run whose score stays as it is ends when its patience does, stopped in between or not") {
+  support::folder const dir;
+  hearing const h;
+  auto o = options(dir / "run", h, 40, 10);
+  o.loop.evaluate_every = 2, o.loop.score = "val/loss", o.loop.patience = 5;
+  auto const evaluation = [](index_t t) { return std::abs(double(t) - 12); };  // best after step 12
+  toy_system s;
+  s.evaluation = evaluation;
+  CHECK(run_training(s, o) == 0);
+  CHECK(s.step_count() == 22);
+  CHECK(last_step(dir / "run") == 22);
+
+  auto part = o;
+  part.out = dir / "parts";
+  for (index_t const steps : {index_t(16), index_t(40), index_t(40)}) {
+    toy_system again;
+    again.evaluation = evaluation;
+    part.loop.steps = steps;
+    CHECK(run_training(again, part) == 0);
+    CHECK(again.step_count() == std::min<index_t>(steps, 22));
+  }
+  CHECK(read_file(dir / "run/checkpoints/last.safetensors") ==
+        read_file(dir / "parts/checkpoints/last.safetensors"));
+
+  o.loop.score = "", o.out = dir / "other";
+  toy_system other;
+  CHECK(run_training(other, o) == 1);
+  CHECK_THAT(h.said(), Contains("patience is 5"));
+}
+
 TEST_CASE("snapshots are taken every few steps and at the end") {
   support::folder const dir;
   hearing const h;

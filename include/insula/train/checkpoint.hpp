@@ -73,6 +73,8 @@ class checkpoint_store {
   }
   /// Score of the best checkpoint so far.
   std::optional<double> best_score() const { return best_ ? best_->score : std::nullopt; }
+  /// Its step.
+  std::optional<index_t> best_step() const { return best_ ? std::optional(best_->step) : std::nullopt; }
   bool better(double score, double than) const {
     return options_.larger_is_better ? score > than : score < than;
   }

@@ -34,7 +34,8 @@ struct loop_options {
   index_t log_every = 10;           ///< steps between rows of metrics.csv
   index_t evaluate_every = 0;       ///< steps between evaluations, the last step included; 0: never
   index_t snapshot_every = 0;       ///< steps between snapshots, the last step included; 0: never
-  std::string score{};  ///< metric of evaluate() that ranks checkpoints; an improvement is saved at once
+  std::string score{};   ///< metric of evaluate() that ranks checkpoints; an improvement is saved at once
+  index_t patience = 0;  ///< evaluations without a better score after which the run ends; 0: never
   bool log_times =
       true;  ///< rows also tell samples/s, data wait and memory; without, equal runs give equal files
   bool stop_if_unsaved = true;  ///< a checkpoint that cannot be written ends the run; false: warn and go on
@@ -93,6 +94,11 @@ class training_loop {
 
  private:
   index_t done() const { return index_t(system_.step_count()); }
+  /// The score has not become better for as long as the options bear.
+  bool settled() const {
+    auto const best = store_.best_step();
+    return options_.patience > 0 && best && done() - *best >= options_.patience * options_.evaluate_every;
+  }
   bool due(index_t every) const { return every > 0 && (done() % every == 0 || done() == options_.steps); }
 
   void start() {
@@ -104,6 +110,8 @@ class training_loop {
           options_.evaluate_every, ", but the system has no evaluate()");
     check(options_.score.empty() || options_.evaluate_every > 0, "run_loop: checkpoints are to be ranked by ",
           quote(options_.score), ", but evaluate_every is 0");
+    check(options_.patience >= 0 && (options_.patience == 0 || !options_.score.empty()),
+          "run_loop: patience is ", options_.patience, "; it must be at least 0, and needs a score");
     check(depictable<System> || options_.snapshot_every == 0, "run_loop: snapshot_every is ",
           options_.snapshot_every, ", but the system has no snapshot()");
     auto const last = store_.find_last();
@@ -116,7 +124,7 @@ class training_loop {
   }
 
   int work() {
-    while (done() < options_.steps) {
+    while (done() < options_.steps && !settled()) {
       if (stop_.reason() != stop_reason::none) return leave();
       score_.reset(), row_.clear();
       step();
