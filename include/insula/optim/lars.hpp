@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "insula/base/check.hpp"
+#include "insula/base/scalar.hpp"
 #include "insula/device/buffer.hpp"
 #include "insula/op/reduce.hpp"
 #include "insula/op/update.hpp"
