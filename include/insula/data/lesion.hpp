@@ -29,7 +29,7 @@ struct lesion_options {
   int least = 0, most = 0;
   double radius_low = 3, radius_high = 8;  // millimetres
   double other_shift = 0.35;
-  std::map<std::string, double> shift;
+  std::map<std::string, double> shift{};
 };
 
 /// Ellipsoid with the centroid and second moments of the voxels that differ from voxel (0, 0, 0) by more than 2 % of
