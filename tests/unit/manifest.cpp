@@ -51,6 +51,23 @@ TEST_CASE("a FOMO tree gives sorted scans with contrasts, numbers and masks") {
   CHECK(m.scans[4].labels.empty());
 }
 
+TEST_CASE("header and image of a pair are one scan, and a header alone is named") {
+  folder f;
+  support::nifti_bytes pair{.pair = true};
+  for (int i = 0; i < 24; ++i) pair.values.push_back(i);
+  put_file(f / "sub_1/ses_1/t1.hdr", pair.header()), put_file(f / "sub_1/ses_1/t1.img", pair.data());
+  put_file(f / "sub_1/ses_1/t2.hdr.gz", support::gzip(pair.header()));
+  put_file(f / "sub_1/ses_1/t2.img.gz", support::gzip(pair.data()));
+  put_file(f / "sub_1/ses_1/pd.hdr", pair.header());
+  put_file(f / "sub_1/ses_1/flair.img", pair.data());
+  auto const m = read_manifest(f.path());
+  CHECK(summary(m) == lines{"|1|1|t1", "|1|1|t2"});
+  CHECK(m.scans[0].path == f / "sub_1/ses_1/t1.img");
+  REQUIRE(m.problems.size() == 2);
+  has(describe(m.problems), "pd.hdr': the .img with its voxels is missing");
+  has(describe(m.problems), "flair.img': ");
+}
+
 TEST_CASE("data set folders keep subjects of one name apart and give them different numbers") {
   folder f;
   put_nifti(f / "a/sub_1/ses_1/t1.nii"), put_nifti(f / "b/x/sub_1/ses_1/t1.nii");
@@ -116,7 +133,7 @@ TEST_CASE("links are followed, also in circles, and broken links are named") {
 TEST_CASE("folders without scans are refused with the layouts that were looked for") {
   folder f;
   auto const empty = message_of([&] { (void)read_manifest(f.path()); });
-  has(empty, f.path()), has(empty, "it holds no .nii, .nii.gz or .npy file");
+  has(empty, f.path()), has(empty, "it holds no .nii, .nii.gz, .img or .npy file");
   has(empty, "sub_<X>/ses_<Y>"), has(empty, "(BIDS)");
   put_nifti(f / "images/a.nii"), put_nifti(f / "sub_1/ses_1/mask.nii");
   auto const none = message_of([&] { (void)read_manifest(f.path()); });

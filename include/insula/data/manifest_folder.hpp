@@ -109,6 +109,8 @@ class tree_reader {
     auto const where = place_of(path);
     if (where && lower(name).ends_with(".zip"))
       m_.problems.push_back({whole, "the session is packed; unpack it first"});
+    if (where && header_without_image(whole))
+      m_.problems.push_back({whole, "the .img with its voxels is missing"});
     if (stem.empty()) return;
     ++images_;
     if (!where) return void(++ignored_["outside of sub_<n> folders"]);
@@ -124,6 +126,16 @@ class tree_reader {
     } else {
       m_.scans.push_back({where->dataset, where->subject, where->session, what.sequence, whole, ""});
     }
+  }
+  static bool header_without_image(std::string const& path) {
+    std::string const l = lower(path);
+    for (std::string_view const end : {".hdr", ".hdr.gz"}) {
+      if (!l.ends_with(end)) continue;
+      std::string const stem = path.substr(0, path.size() - end.size());
+      std::error_code e;
+      return !std::filesystem::exists(stem + ".img", e) && !std::filesystem::exists(stem + ".img.gz", e);
+    }
+    return false;
   }
   /// A mask of "t1" belongs to t1 alone and goes before the session's.
   void attach() {
@@ -147,7 +159,7 @@ class tree_reader {
 
 }  // namespace detail
 
-/// Scans below a folder, in one of these layouts, told apart by file (".nii", ".nii.gz" and ".npy" everywhere):
+/// Scans below a folder, in one of these layouts, told apart by file (".nii", ".nii.gz", ".hdr" with ".img", and ".npy" everywhere):
 ///   FOMO, UMBRA   [<dataset>/]sub_<X>/[ses_<Y>/]<sequence>[_<n>].nii.gz
 ///   BIDS          [<dataset>/]sub-<X>/[ses-<Y>/][anat|dwi/]sub-<X>[_ses-<Y>][_key-value]_T1w.nii.gz, or just t1w.nii.gz
 /// Brain masks and segmentations are attached to the scans of their session. Subjects are not yet numbered. Throws error
@@ -162,7 +174,7 @@ inline manifest read_tree(std::string const& folder) {
   manifest m = reader.read();
   if (m.scans.empty()) {
     std::string seen = reader.images() == 0
-                           ? "it holds no .nii, .nii.gz or .npy file"
+                           ? "it holds no .nii, .nii.gz, .img or .npy file"
                            : text("none of its ", reader.images(), " image files is a scan there");
     for (auto const& n : m.notes) seen += "; " + n;
     if (!m.problems.empty()) seen += "; " + describe(m.problems, 3);

@@ -28,7 +28,9 @@ inline std::string lower(std::string_view s) {
   return t;
 }
 
-inline constexpr std::array<std::string_view, 3> image_extensions{".nii.gz", ".nii", ".npy"};
+// of a pair the .img is the scan: a cache sees when its voxels change
+inline constexpr std::array<std::string_view, 5> image_extensions{".nii.gz", ".nii", ".npy", ".img.gz",
+                                                                  ".img"};
 
 /// The name without its image extension; "" if it has none.
 inline std::string image_stem(std::string_view name) {
