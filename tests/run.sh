@@ -42,7 +42,7 @@ phase() {  # phase NAME: prints how long the previous one took
 
 install_packages() {
   local packages=(g++ cmake ninja-build pkg-config python3 libeigen3-dev libnifti2-dev zlib1g-dev nlohmann-json3-dev
-    libcli11-dev libtomlplusplus-dev catch2 libbenchmark-dev clang-14 libclang-rt-14-dev clang-format-14)
+    libcli11-dev libtomlplusplus-dev catch2 libbenchmark-dev clang-14 libclang-rt-14-dev clang-format-14 valgrind)
   local missing=() package as_root=()
   if ! command -v dpkg-query > /dev/null; then
     echo "run.sh: not a Debian system, so nothing is installed; needed: ${packages[*]}"
