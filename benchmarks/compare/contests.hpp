@@ -6,7 +6,7 @@
 
 namespace compare {
 
-/// Each holds its contests that the settings want and gives how many rivals disagreed.
+/// Each holds its contests that the settings want and gives how many results of insula disagreed.
 int convolutions(settings const& s);  // conv3 conv3_wide conv_other depthwise
 int matrices(settings const& s);      // linear linear_gelu mlp
 

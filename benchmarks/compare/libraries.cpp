@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Times insula against oneDNN, OpenBLAS and Eigen in one process, in turn, after checking that they agree.
-//   compare_libraries [--threads N] [--seconds S] [--wait S] [--group NAME]... [--filter TEXT]
-// One JSON line describes the run, then one follows per rival. Exit status 1 if any disagrees.
+//   compare_libraries [--threads N] [--seconds S] [--fewest N] [--wait S] [--group NAME]... [--filter TEXT]
+// One JSON line describes the run, then one follows per rival. Exit status 1 if insula disagrees.
 #include <cblas.h>
 #include <omp.h>
 
@@ -25,6 +25,8 @@ settings parse(int argc, char** argv) {
       s.threads = std::stoi(value);
     else if (key == "--seconds")
       s.seconds = std::stod(value);
+    else if (key == "--fewest")
+      s.fewest = std::stoul(value);
     else if (key == "--wait")
       s.wait = std::stod(value);
     else if (key == "--group")
@@ -33,7 +35,7 @@ settings parse(int argc, char** argv) {
       s.filter = value;
     else
       insula::fail("compare_libraries: unknown option ", key,
-                   "; there are --threads, --seconds, --wait, --group and --filter");
+                   "; there are --threads, --seconds, --fewest, --wait, --group and --filter");
   }
   return s;
 }
@@ -73,7 +75,8 @@ int main(int argc, char** argv) {
     set_up(s);
     describe(s);
     int const disagreements = convolutions(s) + matrices(s);
-    if (disagreements) std::fprintf(stderr, "compare_libraries: %d rivals disagree\n", disagreements);
+    if (disagreements)
+      std::fprintf(stderr, "compare_libraries: %d results of insula disagree\n", disagreements);
     return disagreements ? 1 : 0;
   } catch (std::exception const& e) {
     std::fprintf(stderr, "%s\n", e.what());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear layers and the fused feed-forward half-block at the sizes of a 96^3 Swin encoder, float, one thread.
+// Linear layers at the sizes of Swin, UniFormer and ViT, and the fused feed-forward half-block, float, one thread.
 #include "insula/kernels/cpu/gemm.hpp"
 
 #include <benchmark/benchmark.h>
@@ -95,6 +95,8 @@ void linear_sizes(benchmark::internal::Benchmark* b) {
   for (auto const& [rows, width] : {std::pair{110592, 48}, {13824, 96}, {1728, 192}, {216, 384}}) {
     b->Args({rows, width, 3 * width})->Args({rows, width, 4 * width})->Args({rows, 4 * width, width});
   }
+  b->Args({1728, 320, 1280})->Args({2056, 1024, 4096});
+  b->Args({865, 768, 2304})->Args({865, 768, 3072})->Args({865, 3072, 768});
   b->Unit(benchmark::kMillisecond);
 }
 void mlp_sizes(benchmark::internal::Benchmark* b) {

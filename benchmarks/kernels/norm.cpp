@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layer norm, group norm, optimiser update and soft-max at the sizes of a 96^3 Swin encoder, float, one thread.
+// Norms with what is fused into them, GELU, pooling and global attention at the sizes networks use, float, one thread.
 #include "insula/kernels/cpu/norm.hpp"
 
 #include <benchmark/benchmark.h>
 
+#include "insula/kernels/cpu/activation.hpp"
 #include "insula/kernels/cpu/attention.hpp"
-#include "insula/kernels/cpu/update.hpp"
+#include "insula/kernels/cpu/batch_norm.hpp"
 #include "insula/testing/compare.hpp"
 
 using namespace insula;
@@ -77,16 +78,40 @@ void group_norm_grad(benchmark::State& state) {
   count(state, 5 * positions * channels);
 }
 
-void adamw(benchmark::State& state) {
-  index_t const n = state.range(0);
-  auto const g = random_vector<float>(n, 1);
-  auto w = random_vector<float>(n, 2);
-  std::vector<float> m(w.size()), v(w.size());
+/// Arguments: depth, height and width of the volume. Batch norm, ReLU and max-pooling 3^3 stride 2, 64 channels.
+void batch_norm_pool(benchmark::State& state) {
+  op::pool3d_geometry const g{1, {state.range(0), state.range(1), state.range(2)}, 64};
+  index_t const n = g.in.size() * g.channels, outputs = g.out().size() * g.channels;
+  auto const x = random_vector<float>(n, 1), w = random_vector<float>(g.channels, 2),
+             b = random_vector<float>(g.channels, 3);
+  auto y = testing::poisoned<float>(outputs), stats = testing::poisoned<float>(3 * g.channels);
+  std::vector<std::uint8_t> pick(y.size());
   context<cpu> cx;
   for (auto _ : state)
-    run<op::adamw, cpu, float>(
-        cx, {n, 1e-3, 0.9, 0.999, 1e-8, 0.05, 1.0, 1, g.data(), w.data(), m.data(), v.data()});
-  count(state, 7 * n);
+    run<op::batch_norm_pool, cpu, float>(cx, {g,
+                                              1e-5,
+                                              activation::relu,
+                                              norm_statistics::batch,
+                                              {},
+                                              x.data(),
+                                              w.data(),
+                                              b.data(),
+                                              0.1,
+                                              nullptr,
+                                              nullptr,
+                                              y.data(),
+                                              stats.data(),
+                                              pick.data()});
+  count(state, 2 * n + outputs);
+}
+
+void gelu(benchmark::State& state) {
+  index_t const n = state.range(0);
+  auto const x = random_vector<float>(n, 1);
+  auto y = testing::poisoned<float>(n);
+  context<cpu> cx;
+  for (auto _ : state) run<op::activate, cpu, float>(cx, {n, activation::gelu, x.data(), y.data()});
+  count(state, 2 * n);
 }
 
 /// Arguments: tokens, channels, heads. Four products of tokens^2 channels forward count as 4, backward as 10.
@@ -129,14 +154,15 @@ void group_sizes(benchmark::internal::Benchmark* b) {
   b->Unit(benchmark::kMillisecond);
 }
 void attention_sizes(benchmark::internal::Benchmark* b) {
-  b->Args({1728, 320, 5})->Args({865, 768, 12})->Unit(benchmark::kMillisecond);
+  b->Args({1728, 320, 5})->Args({865, 768, 12})->Args({257, 1024, 16})->Unit(benchmark::kMillisecond);
 }
 
 BENCHMARK(layer_norm)->Apply(layer_sizes);
 BENCHMARK(layer_norm_grad)->Apply(layer_sizes);
 BENCHMARK(group_norm)->Apply(group_sizes);
 BENCHMARK(group_norm_grad)->Apply(group_sizes);
-BENCHMARK(adamw)->Arg(28'800'000)->Unit(benchmark::kMillisecond);
+BENCHMARK(batch_norm_pool)->Args({38, 48, 48})->Args({75, 96, 96})->Unit(benchmark::kMillisecond);
+BENCHMARK(gelu)->Arg(110592 * 192)->Unit(benchmark::kMillisecond);
 BENCHMARK(attention)->Apply(attention_sizes);
 BENCHMARK(attention_grad)->Apply(attention_sizes);
 
