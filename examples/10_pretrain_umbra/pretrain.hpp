@@ -29,7 +29,9 @@ class umbra_run {
   umbra_run(settings const& s, insula::context<insula::cpu>& cx)
       : s_(s),
         data_(s, O::crop, cx.pool),
-        system_(cx, {s.contrastive(), s.masked()}, {insula::cube(O::crop)}, std::max(s.batch, s.mae_batch)),
+        system_(cx, {s.contrastive(), s.masked()},
+                {insula::cube(O::crop), insula::cube(2), O::mask_downsamples},
+                std::max(s.batch, s.mae_batch)),
         trainer_(system_, optimisation(s),
                  [this](double& waited) -> insula::pretraining_batch const& { return next(waited); }) {
     system_.ratio = {s.mask_low, s.mask_high};
@@ -58,7 +60,8 @@ class umbra_run {
       system_.masks().draw(system_.ratio, {s_.seed, insula::mix(0xe1, i), 9});
       system_.reconstruct(x.view.voxels.data(), 1, system_.masks().tokens(), out.data());
       auto const p = insula::reconstruction_montage(insula::cube(O::crop), x.view.voxels.data(),
-                                                    system_.masks().voxels(), out.data());
+                                                    system_.masks().voxels(), out.data(),
+                                                    {.scale = std::max<insula::index_t>(1, 128 / O::crop)});
       log.image(insula::text("reconstruction/", set.scans[i].sequence, "_", i + 1), p.view(), t);
     }
   }

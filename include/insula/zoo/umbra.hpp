@@ -16,18 +16,20 @@ struct paper : swin::options {
   static constexpr int projection_hidden = 512, projection_width = 128;
   static constexpr int queue_length = 16384;
   static constexpr int crop = 96;  ///< voxels per axis
+  static constexpr int mask_downsamples = 4;  ///< halvings from tokens to cells of the mask
 };
 
 /// What the quickstart trains: the same architecture, narrower, with two blocks a stage and windows of 4^3, on crops of
-/// 48^3. Its queue fills within a few steps.
+/// 32^3. Its masks are drawn token by token, and its queue fills within a few steps.
 struct small : paper {
   static constexpr int features = 24;
   static constexpr int depths[4] = {2, 2, 2, 2};
   static constexpr int window = 4;
+  static constexpr int mask_downsamples = 0;
   static constexpr int decoder_width = 16;
   static constexpr int projection_hidden = 128, projection_width = 64;
-  static constexpr int queue_length = 32;
-  static constexpr int crop = 48;
+  static constexpr int queue_length = 64;
+  static constexpr int crop = 32;
 };
 
 /// One level of the decoder: p = smooth(up(p) + lateral(f)); smooth = conv 3^3, group norm, GELU.
