@@ -15,7 +15,7 @@ struct paper : swin::options {
   static constexpr int decoder_groups = 8;  ///< of its group norms; 0 = instance norm without weights
   static constexpr int projection_hidden = 512, projection_width = 128;
   static constexpr int queue_length = 16384;
-  static constexpr int crop = 96;  ///< voxels per axis
+  static constexpr int crop = 96;             ///< voxels per axis
   static constexpr int mask_downsamples = 4;  ///< halvings from tokens to cells of the mask
 };
 
