@@ -2,11 +2,8 @@
 // The table a run ends with: on standard output, in alignment.json and in the report.
 #include "results.hpp"
 
-#include <cstdio>
-#include <nlohmann/json.hpp>
-
-#include "insula/io/atomic_file.hpp"
 #include "insula/train/run_report.hpp"
+#include "program/table.hpp"
 
 namespace {
 
@@ -17,11 +14,7 @@ table_rows const published{{"paper: MCL", "0.0066 +- 0.0104", "0.6094 +- 0.2500"
                            {"paper: CL + MIM", "0.5028 +- 0.1592", "0.6146 +- 0.2198", "-", "147", "581"}};
 
 table_rows rows_of(std::string const& folder) {
-  auto const file = folder + "/alignment.json";
-  auto const json = nlohmann::json::parse(insula::read_file(file), nullptr, false);
-  insula::check(json.is_object() && json.contains("rows"), file,
-                ": this is no alignment table; name the folder of a finished run");
-  return json["rows"].get<table_rows>();
+  return program::read_results(folder + "/alignment.json", "rows")["rows"].get<table_rows>();
 }
 
 std::vector<std::string> const head{"run",
@@ -31,29 +24,15 @@ std::vector<std::string> const head{"run",
                                     "subjects",
                                     "scans"};
 
-void print(table_rows const& rows) {
-  std::vector<std::size_t> width;
-  for (std::size_t c = 0; c < head.size(); ++c) {
-    width.push_back(head[c].size());
-    for (auto const& r : rows) width[c] = std::max(width[c], r[c].size());
-  }
-  auto const line = [&](std::vector<std::string> const& cells) {
-    for (std::size_t c = 0; c < cells.size(); ++c) std::printf("%-*s  ", int(width[c]), cells[c].c_str());
-    std::printf("\n");
-  };
-  line(head);
-  for (auto const& r : rows) line(r);
-}
-
 }  // namespace
 
 void write_results(settings const& s, table_rows const& own) {
-  insula::write_file(s.out + "/alignment.json", nlohmann::json{{"head", head}, {"rows", own}}.dump(2) + "\n");
+  program::write_results(s.out + "/alignment.json", {{"head", head}, {"rows", own}});
   table_rows all = own;
   if (!s.compare.empty())
     for (auto& r : rows_of(s.compare)) all.push_back(std::move(r));
   all.insert(all.end(), published.begin(), published.end());
-  print(all);
+  program::print_table(head, all);
   insula::write_run_report(s.out, "UMBRA pretraining: " + s.mode + ", " + s.model, [&](insula::report& r) {
     r.section("Alignment and reconstruction")
         .paragraph(
