@@ -80,7 +80,8 @@ inline int main(int argc, char** argv, insula::config& c, commands p) {
   for (auto& t : p.toggles) app.add_flag(t.name, t.given, t.meaning);
   std::vector<std::string> configurations, assignments;
   bool print = false;
-  app.add_option("--config", configurations, "small, paper, or a .toml or .json file of settings");
+  app.add_option("--config", configurations, "small, paper, or a .toml or .json file of settings")
+      ->allow_extra_args(false);  // one for each --config: key=value may follow
   app.add_flag("--print-config", print, "print all settings with their meaning and end");
   app.add_option("settings", assignments, "key=value");
   app.set_version_flag("--version", std::string(insula::version_text));
