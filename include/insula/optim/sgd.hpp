@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "insula/base/check.hpp"
+#include "insula/base/scalar.hpp"
 #include "insula/device/buffer.hpp"
 #include "insula/op/update.hpp"
 #include "insula/optim/parameter_groups.hpp"
