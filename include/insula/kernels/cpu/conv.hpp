@@ -5,15 +5,17 @@
 #include "insula/kernels/cpu/conv_depthwise.hpp"
 #include "insula/kernels/cpu/conv_direct.hpp"
 #include "insula/kernels/cpu/conv_flip.hpp"
+#include "insula/kernels/cpu/conv_patch.hpp"
 #include "insula/kernels/cpu/conv_weights.hpp"
 #include "insula/kernels/cpu/conv_winograd.hpp"
+#include "insula/kernels/cpu/gemm.hpp"
 
 namespace insula {
 
 /// How a convolution with stride 1 and 3 x 3 taps in height and width may be computed, all three passes. Relative
-/// error of the forward pass in float, 16 to 192 channels, uniform inputs: exact 4e-7 to 5e-7; winograd2, 2.25 times
-/// fewer products, 2e-7 to 7e-7; winograd4, 4 times fewer, 2e-6 to 5e-6. A convolution that does not suit Winograd's
-/// algorithm (suits_winograd) is computed exactly whatever the policy.
+/// error in float, 16 to 320 channels, uniform inputs: exact 2e-7 to 6e-7; winograd2, 2.25 times fewer products, 2e-7
+/// to 9e-7; winograd4, 4 times fewer, 7e-7 to 2.9e-6. A convolution that does not suit Winograd's algorithm
+/// (suits_winograd), or is too small to pay for it (cheapest_winograd), is computed with smaller tiles or exactly.
 enum class conv_policy { exact, winograd2, winograd4 };
 
 inline constexpr conv_policy default_conv_policy = conv_policy::winograd2;
@@ -24,18 +26,21 @@ inline bool is_depthwise(lattice const& l) {
   return l.groups > 1 && l.groups == l.in_channels && l.groups == l.out_channels;
 }
 
+/// Outputs per axis of the Winograd tiles that compute the lattice under a policy; 1: no Winograd.
+inline int winograd_of(lattice const& l, conv_policy policy) {
+  if (policy == conv_policy::exact || !suits_winograd(l)) return 1;
+  return cheapest_winograd(l, policy == conv_policy::winograd4 ? 4 : 2);
+}
+
 /// y (+)= b + the lattice's convolution of x with w, by the algorithm that suits it.
 template <scalar T>
 void convolve_any(context<cpu>& cx, lattice const& l, T const* x, T const* w, T const* b, bool adds, T* y,
                   conv_policy policy) {
-  if (is_depthwise(l))
-    convolve_depthwise(cx, l, x, w, b, adds, y);
-  else if (policy == conv_policy::winograd2 && suits_winograd(l))
-    convolve_winograd<2>(cx, l, x, w, b, adds, y);
-  else if (policy == conv_policy::winograd4 && suits_winograd(l))
-    convolve_winograd<4>(cx, l, x, w, b, adds, y);
-  else
-    convolve(cx, l, x, w, b, adds, y);
+  if (is_depthwise(l)) return convolve_depthwise(cx, l, x, w, b, adds, y);
+  int const m = winograd_of(l, policy);
+  if (m == 2) return convolve_winograd<2>(cx, l, x, w, b, adds, y);
+  if (m == 4) return convolve_winograd<4>(cx, l, x, w, b, adds, y);
+  convolve(cx, l, x, w, b, adds, y);
 }
 
 }  // namespace detail::conv
@@ -43,7 +48,11 @@ void convolve_any(context<cpu>& cx, lattice const& l, T const* x, T const* w, T 
 template <scalar T>
 struct kernel<op::conv3d, cpu, T> {
   static void run(context<cpu>& cx, op::conv3d::args<T> const& a, conv_policy policy = default_conv_policy) {
-    detail::conv::check_geometry(a.g);
+    op::conv3d_geometry const& g = a.g;
+    detail::conv::check_geometry(g);
+    if (detail::conv::is_product(g))
+      return kernel<op::linear, cpu, T>::run(
+          cx, {g.batch * g.in.size(), g.in_channels, g.out_channels, a.x, a.w, a.b, a.y});
     detail::conv::convolve_any(cx, detail::conv::forward_lattice(a.g), a.x, a.w, a.b, false, a.y, policy);
   }
 };
@@ -54,6 +63,9 @@ struct kernel<op::conv3d_grad, cpu, T> {
                   conv_policy policy = default_conv_policy) {
     op::conv3d_geometry const& g = a.g;
     detail::conv::check_geometry(g);
+    if (detail::conv::is_product(g))
+      return kernel<op::linear_grad, cpu, T>::run(cx, {g.batch * g.in.size(), g.in_channels, g.out_channels,
+                                                       a.x, a.w, a.gy, a.adds, a.gx, a.gw, a.gb});
     if (a.gb) detail::conv::bias_gradient(cx, g.batch * g.out().size(), g.out_channels, a.gy, a.gb);
     if (a.gw) weight_gradient(cx, a, policy);
     if (a.gx) input_gradient(cx, a, policy);
@@ -62,17 +74,15 @@ struct kernel<op::conv3d_grad, cpu, T> {
  private:
   static void weight_gradient(context<cpu>& cx, op::conv3d_grad::args<T> const& a, conv_policy policy) {
     auto const l = detail::conv::forward_lattice(a.g);
-    if (detail::conv::is_depthwise(l))
-      detail::conv::depthwise_weight_gradient(cx, l, a.x, a.gy, a.gw);
-    else if (policy == conv_policy::winograd2 && detail::conv::suits_winograd(l))
-      detail::conv::weight_gradient_winograd<2>(cx, l, a.x, a.gy, a.gw);
-    else if (policy == conv_policy::winograd4 && detail::conv::suits_winograd(l))
-      detail::conv::weight_gradient_winograd<4>(cx, l, a.x, a.gy, a.gw);
-    else
-      detail::conv::weight_gradient(cx, l, a.x, a.gy, a.gw);
+    if (detail::conv::is_depthwise(l)) return detail::conv::depthwise_weight_gradient(cx, l, a.x, a.gy, a.gw);
+    int const m = detail::conv::winograd_of(l, policy);
+    if (m == 2) return detail::conv::weight_gradient_winograd<2>(cx, l, a.x, a.gy, a.gw);
+    if (m == 4) return detail::conv::weight_gradient_winograd<4>(cx, l, a.x, a.gy, a.gw);
+    detail::conv::weight_gradient(cx, l, a.x, a.gy, a.gw);
   }
   static void input_gradient(context<cpu>& cx, op::conv3d_grad::args<T> const& a, conv_policy policy) {
     op::conv3d_geometry const& g = a.g;
+    if (detail::conv::is_patches(g)) return detail::conv::patch_gradient(cx, g, a.gy, a.w, a.adds, a.gx);
     scratch shared(cx);
     T* const w = shared.take<T>(g.weights());
     detail::conv::flip_weights(cx, g.kernel.size(), g.in_channels, g.out_channels, g.groups, true, a.w, w);

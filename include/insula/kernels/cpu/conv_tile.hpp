@@ -85,19 +85,26 @@ void tile(product<T> const& p, T const* a_at, T* c) {
 /// Rows a tile of V registers may have, largest first.
 template <int V>
 struct tile_heights {
-  static constexpr int at[7] = {12, 8, 6, 4, 3, 2, 1};
+  static constexpr int at[8] = {12, 8, 6, 5, 4, 3, 2, 1};
   static constexpr int first = simd::register_count == 32 ? (V == 3 ? 1 : 0) : (V == 2 ? 2 : 1);
 };
 
+/// What is left over after whole tiles is shared by two tiles: small ones wait for their own sums.
 template <scalar T, int V, int I = tile_heights<V>::first>
 void tile_column(product<T> const& p, index_t rows, T const* a, T* c) {
   constexpr int r = tile_heights<V>::at[I];
-  while (rows >= r && (r == 1 || rows - r != 1)) {  // a single row left over would wait for its own sums
+  while (rows >= 2 * r || rows == r) {
     tile<T, r, V>(p, a, c);
     rows -= r, a += r * p.a_row, c += r * p.c_row;
   }
   if constexpr (r > 1)
-    if (rows > 0) tile_column<T, V, I + 1>(p, rows, a, c);
+    if (rows > 0) {
+      if (rows > r && rows > 2 * tile_heights<V>::at[I + 1]) {
+        tile<T, r, V>(p, a, c);
+        rows -= r, a += r * p.a_row, c += r * p.c_row;
+      }
+      tile_column<T, V, I + 1>(p, rows, a, c);
+    }
 }
 
 /// The product for any number of rows; `registers` (1, 2 or 3) is its width.

@@ -106,7 +106,7 @@ class weight_gradient {
         gb_(gb),
         c_{out},
         inputs_(gw ? in : 1, 384, 8),
-        outputs_(c_.panels(), rows < 4 * least_tasks * block_rows ? 2 : 4, 1),
+        outputs_(c_.panels(), (rows < 4 * least_tasks * block_rows ? 1 : 2) * half_block, 1),
         chunks_(rows, chunk_size(rows, inputs_.count * outputs_.count), block_rows) {}
 
   void run(context<cpu>& cx) const {
@@ -129,6 +129,10 @@ class weight_gradient {
 
  private:
   static constexpr index_t block_rows = 192;  // of x and gy that a task holds in the cache
+  static constexpr index_t half_block = 96 / (simd::panel_registers * simd::width<T>) >
+                                                1  // panels, 96 columns
+                                            ? 96 / (simd::panel_registers * simd::width<T>)
+                                            : 1;
   static constexpr index_t chunk_size(index_t rows, index_t tiles) {
     index_t const wanted = 2 * least_tasks / (tiles > 0 ? tiles : 1);
     index_t const most = chunk_count(rows, wanted > 1 ? wanted : 1);
