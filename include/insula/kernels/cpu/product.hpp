@@ -129,10 +129,8 @@ class weight_gradient {
 
  private:
   static constexpr index_t block_rows = 192;  // of x and gy that a task holds in the cache
-  static constexpr index_t half_block = 96 / (simd::panel_registers * simd::width<T>) >
-                                                1  // panels, 96 columns
-                                            ? 96 / (simd::panel_registers * simd::width<T>)
-                                            : 1;
+  static constexpr index_t panel_columns = simd::panel_registers * simd::width<T>;
+  static constexpr index_t half_block = panel_columns < 96 ? 96 / panel_columns : 1;  // panels
   static constexpr index_t chunk_size(index_t rows, index_t tiles) {
     index_t const wanted = 2 * least_tasks / (tiles > 0 ? tiles : 1);
     index_t const most = chunk_count(rows, wanted > 1 ? wanted : 1);
