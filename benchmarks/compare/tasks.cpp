@@ -406,7 +406,7 @@ void task::update() {
   };
 }
 
-/// A flip composed with an affine map, one resampling, then gamma.
+/// A flip composed with an affine map, one resampling, then gamma, on memory that is kept.
 void task::augment() {
   extent const size = extent_of(description_.at("size"));
   auto const x = std::make_shared<volume>(make_volume(size));
@@ -414,10 +414,10 @@ void task::augment() {
   index_map map{};
   for (std::size_t i = 0; i < 12; ++i) map[i] = description_.at("map").at(i).get<double>();
   double const gamma = description_.at("gamma");
-  auto const y = std::make_shared<volume>();
+  auto const y = std::make_shared<volume>(make_volume(size));
   run_ = [=, this] {
-    *y = resample(*x, size, map, {}, &cx_.pool);
-    adjust_gamma(*y, gamma, &cx_.pool);
+    value_range const range = resample_into(sampler(*x), size, map, {}, y->voxels.data(), &cx_.pool);
+    adjust_intensity(*y, {.gamma = gamma}, range, &cx_.pool);
   };
   save_more_ = [y](safetensors_writer& w) { w.add("y", {y->count()}, y->voxels.data()); };
 }

@@ -33,6 +33,22 @@ void affine_150x192x192(benchmark::State& state) {
 }
 BENCHMARK(affine_150x192x192)->Unit(benchmark::kMillisecond);
 
+/// Affine map with a flip, then shift and gamma, on memory that is kept.
+void affine_and_intensity_150x192x192(benchmark::State& state) {
+  volume const x = noisy({150, 192, 192});
+  volume y = make_volume(x.size);
+  affine_parameters p = turned;
+  p.scale[2] *= -1;
+  auto const map = centred_map(p, x.size, x.size);
+  for (auto _ : state) {
+    value_range const range = resample_into(sampler(x), x.size, map, {}, y.voxels.data());
+    adjust_intensity(y, {.offset = 0.1, .gamma = 1.1}, range);
+    benchmark::DoNotOptimize(y.voxels.data());
+  }
+  per_voxel(state, x.count());
+}
+BENCHMARK(affine_and_intensity_150x192x192)->Unit(benchmark::kMillisecond);
+
 template <class F>
 void in_place(benchmark::State& state, F const& f) {
   volume x = noisy(brain);

@@ -122,6 +122,17 @@ TEST_CASE("elementary functions agree with the standard library") {
   CHECK(worst_log < 3e-7);
   CHECK(worst_exp < 3e-7);
   CHECK(worst_power < 5e-7);
+  double worst_eight = 0;
+  for (std::uint32_t i = 0; i < 4000; ++i) {
+    detail::eight x{};
+    for (int l = 0; l < 8; ++l) x[l] = l == 0 ? 0.0f : float(uniform_at({3, 3}, 8 * i + std::uint32_t(l)));
+    detail::eight const was = x;
+    float const g = float(0.5 + uniform_at({3, 4}, i));
+    detail::raise(x, g);
+    for (int l = 0; l < 8; ++l)
+      worst_eight = std::max(worst_eight, std::fabs(double(x[l]) - std::pow(double(was[l]), double(g))));
+  }
+  CHECK(worst_eight < 5e-7);
   CHECK(fast_power(0, 0.9f) == 0.0f);
 }
 
@@ -260,6 +271,32 @@ TEST_CASE("intensity operations follow their formulas") {
   double v2 = 0;
   for (float v : x.voxels) v2 += (double(v) - mu) * (double(v) - mu);
   CHECK(std::fabs(st.variance - v2 / double(x.count())) < 1e-9);
+}
+
+TEST_CASE("steps of intensity in one pass are the steps one by one, and resampling tells the range") {
+  volume const x = random_volume({33, 35, 29}, 12);
+  auto const map = centred_map(golden_affine, x.size, x.size);
+  for (auto how : {interpolation::linear, interpolation::nearest})
+    for (auto beyond : {outside::edge, outside::zero, outside::mirror}) {
+      volume y = make_volume(x.size, std::numeric_limits<float>::quiet_NaN()), again = y;
+      thread_pool pool(3);
+      value_range const r = resample_into(sampler(x), y.size, map, {how, beyond}, y.voxels.data());
+      resample_into(sampler(x), y.size, map, {how, beyond}, again.voxels.data(), &pool);
+      CHECK(same_voxels(y, again));
+      CHECK(r.low == *std::min_element(y.voxels.begin(), y.voxels.end()));
+      CHECK(r.high == *std::max_element(y.voxels.begin(), y.voxels.end()));
+    }
+  random_key const grain{.seed = 3};
+  volume steps = x, once = x, parallel = x;
+  shift_intensity(steps, 0.2), adjust_gamma(steps, 1.3), gaussian_noise(steps, 0.05, grain);
+  thread_pool pool(2);
+  adjust_intensity(once, {0.2, 1.3, 0.05, grain}, range_of(x));
+  adjust_intensity(parallel, {0.2, 1.3, 0.05, grain}, range_of(x, &pool), &pool);
+  CHECK(testing::relative_error(once.voxels, steps.voxels) < 1e-6);
+  CHECK(same_voxels(once, parallel));
+  adjust_intensity(once, {}, range_of(once));
+  CHECK(same_voxels(once, parallel));
+  CHECK_THROWS_WITH(range_of(volume{}), Catch::Contains("no voxels"));
 }
 
 TEST_CASE("noise is standard normal, independent between keys, and the same for any number of threads") {

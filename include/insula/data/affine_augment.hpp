@@ -35,32 +35,34 @@ struct resample_options {
 };
 
 /// y[o] = x at map(o) for every voxel o of `out` (=). Positions are float32, as is the interpolation. Linear with
-/// outside::edge is the fast path.
-inline void resample_into(sampler const& from, extent out, index_map const& map, resample_options how,
-                          float* y, thread_pool* pool = nullptr) {
-  for_tasks(pool, out.d, [&](index_t d) {
-    for (index_t h = 0; h < out.h; ++h) {
-      float base[3], step[3];
-      for (std::size_t a = 0; a < 3; ++a)
-        base[a] = float(map[4 * a] * double(d) + map[4 * a + 1] * double(h) + map[4 * a + 3]),
-        step[a] = float(map[4 * a + 2]);
-      float* const row = y + (d * out.h + h) * out.w;
-      for (index_t w = 0; w < out.w; w += lanes) {
-        float q[3][lanes], part[lanes];
-        for (int a = 0; a < 3; ++a)
-          for (int l = 0; l < lanes; ++l) q[a][l] = base[a] + float(int(w) + l) * step[a];
-        int const count = int(std::min<index_t>(lanes, out.w - w));
-        if (how.how == interpolation::nearest) {
-          for (int l = 0; l < count; ++l) row[w + l] = from.nearest(how.beyond, q[0][l], q[1][l], q[2][l]);
-        } else if (count == lanes) {
-          from.linear(how.beyond, q, row + w);
-        } else {
-          from.linear(how.beyond, q, part);
-          for (int l = 0; l < count; ++l) row[w + l] = part[l];
-        }
+/// outside::edge is the fast path. Returns the smallest and the largest voxel written.
+inline value_range resample_into(sampler const& from, extent out, index_map const& map, resample_options how,
+                                 float* y, thread_pool* pool = nullptr) {
+  // Bands of rows through several planes: what one plane reads of x is still in the cache for the next.
+  constexpr index_t band = 32, slab = 32;
+  index_t const bands = (out.h + band - 1) / band, slabs = (out.d + slab - 1) / slab;
+  std::vector<value_range> parts(std::size_t(bands * slabs));
+  index_t const ahead = from.next_plane(map[0], map[4], map[8], map[5]);
+  for_tasks(pool, bands * slabs, [&](index_t task) {
+    index_t const first = task / bands * slab, top = task % bands * band;
+    detail::running_range range;
+    for (index_t d = first; d < std::min(first + slab, out.d); ++d)
+      for (index_t h = top; h < std::min(top + band, out.h); ++h) {
+        float base[3], step[3];
+        for (std::size_t a = 0; a < 3; ++a)
+          base[a] = float(map[4 * a] * double(d) + map[4 * a + 1] * double(h) + map[4 * a + 3]),
+          step[a] = float(map[4 * a + 2]);
+        float* const row = y + (d * out.h + h) * out.w;
+        if (how.how == interpolation::nearest)
+          from.nearest_line(how.beyond, base, step, out.w, row, range);
+        else
+          from.linear_line(how.beyond, base, step, out.w, ahead, row, range);
       }
-    }
+    parts[std::size_t(task)] = range.result();
   });
+  value_range all;
+  for (auto const& part : parts) all.take(part);
+  return all;
 }
 
 /// Volume of size `out` whose voxel o holds x at map(o), as resample_into(); where o lies in the world is kept up to date.

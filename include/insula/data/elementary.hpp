@@ -45,6 +45,38 @@ inline float fast_power(float x, float g) {
   return fast_exp2(g * fast_log2(x + 1e-37f)) * part;
 }
 
+namespace detail {
+
+/// Eight neighbours in one register (or two): some loops over lanes are left scalar by compilers.
+using eight = float __attribute__((vector_size(32)));
+using eight_indices = std::int32_t __attribute__((vector_size(32)));
+
+/// x = fast_power(x, g) for each of eight.
+inline void raise(eight& x, float g) {
+  eight const whole = x * 1e37f, one = 1.0f - eight{}, part = whole < one ? whole : one;
+  auto const bits = std::bit_cast<eight_indices>(x + 1e-37f);
+  eight_indices const e = (bits - 0x3f3504f3) >> 23;
+  eight const f = std::bit_cast<eight>(bits - (e << 23)) - 1.0f;
+  eight const s = f / (2.0f + f), z = s * s;
+  eight const log2 =
+      __builtin_convertvector(e, eight) +
+      2.885390082f * s * (1.0f + z * (1.0f / 3 + z * (0.2f + z * (1.0f / 7 + z * (1.0f / 9)))));
+  eight const least = -126.0f - eight{}, most = 127.0f - eight{};
+  eight y = g * log2;
+  y = y < least ? least : y;
+  y = y > most ? most : y;
+  eight const k = (y + 12582912.0f) - 12582912.0f, r = y - k;
+  eight const p =
+      1.0f + r * (6.931471806e-1f +
+                  r * (2.402265070e-1f +
+                       r * (5.550410866e-2f +
+                            r * (9.618129108e-3f +
+                                 r * (1.333355815e-3f + r * (1.540353039e-4f + r * 1.525273e-5f))))));
+  x = p * std::bit_cast<eight>((__builtin_convertvector(k, eight_indices) + 127) << 23) * part;
+}
+
+}  // namespace detail
+
 /// Four blocks of `lanes` standard normals: a pure function of (key, block), Philox and Box-Muller. At most 5.8.
 inline void normal_block(random_key key, std::uint32_t block, float* out) {
   std::uint32_t c[4][lanes];

@@ -40,12 +40,51 @@ inline void gaussian_noise(volume& x, double sigma, random_key key, thread_pool*
   });
 }
 
+/// What adjust_intensity() does to a voxel v, in this order: v += offset; the gamma of adjust_gamma(); v += sigma n.
+struct intensity_steps {
+  double offset = 0, gamma = 1, sigma = 0;
+  random_key grain{};
+};
+
+/// shift_intensity(), adjust_gamma() and gaussian_noise() in one pass over x, whose smallest and largest voxel are `range`: what
+/// resample_into() returned, or range_of(x). Steps at rest are left out.
+inline void adjust_intensity(volume& x, intensity_steps const& s, value_range range,
+                             thread_pool* pool = nullptr) {
+  constexpr index_t block = 4 * lanes;
+  float* const voxels = x.voxels.data();
+  bool const shifts = s.offset != 0, powers = s.gamma != 1, noisy = s.sigma != 0;
+  float const offset = float(s.offset), power = float(s.gamma), sigma = float(s.sigma);
+  float const low = range.low + offset, reach = range.high + offset - low, scale = 1 / (reach + 1e-7f);
+  for_ranges(pool, x.count(), [&](index_t begin, index_t end) {
+    float normal[block], last[block] = {};
+    for (index_t i = begin; i < end; i += block) {
+      bool const whole = end - i >= block;
+      float* const p = whole ? voxels + i : last;
+      if (!whole) std::copy(voxels + i, voxels + end, last);
+      if (noisy) normal_block(s.grain, std::uint32_t(i / block), normal);
+      for (index_t k = 0; k < block; k += 8) {
+        detail::eight v, n;
+        std::memcpy(&v, p + k, sizeof v);
+        if (shifts) v += offset;
+        if (powers) {
+          v = (v - low) * scale;
+          detail::raise(v, power);
+          v = v * reach + low;
+        }
+        if (noisy) {
+          std::memcpy(&n, normal + k, sizeof n);
+          v += sigma * n;
+        }
+        std::memcpy(p + k, &v, sizeof v);
+      }
+      if (!whole) std::copy(last, last + (end - i), voxels + i);
+    }
+  });
+}
+
 /// x = ((x - m) / (R + 1e-7))^g R + m with m = min x, R = max x - m. A constant volume stays as it is.
 inline void adjust_gamma(volume& x, double g, thread_pool* pool = nullptr) {
-  auto const s = statistics(x, pool);
-  float const low = s.low, range = s.high - s.low, scale = 1 / (range + 1e-7f), power = float(g);
-  map_voxels(
-      x, [=](float v) { return fast_power((v - low) * scale, power) * range + low; }, pool);
+  adjust_intensity(x, {.gamma = g}, range_of(x, pool), pool);
 }
 
 struct contrast_adjustment {

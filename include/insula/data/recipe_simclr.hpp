@@ -162,17 +162,19 @@ inline bool try_view(volume const& image, volume const& mask, simclr_view_parame
   bool brain = view_mask(mask, p.spatial, s.view, sized(s.mask, n).voxels.data());
   if (!brain) return false;
   view_image(image, p.spatial, s.view, sized(s.image, n).voxels.data());
+  value_range range;
   if (p.turned) {
     index_map const map = centred_map(p.pose, n, n);
     for (auto const& [v, how] :
          {std::pair{&s.mask, interpolation::nearest}, {&s.image, interpolation::linear}}) {
-      resample_into(sampler(*v), n, map, {how, outside::mirror}, sized(s.turned, n).voxels.data());
+      range = resample_into(sampler(*v), n, map, {how, outside::mirror}, sized(s.turned, n).voxels.data());
       std::swap(v->voxels, s.turned.voxels);
     }
+  } else if (p.gamma != 1) {
+    range = range_of(s.image);
   }
-  if (p.offset != 0) shift_intensity(s.image, p.offset);
-  if (p.gamma != 1) adjust_gamma(s.image, p.gamma);
-  if (p.sigma > 0) gaussian_noise(s.image, p.sigma, p.grain);
+  if (p.offset != 0 || p.gamma != 1 || p.sigma > 0)
+    adjust_intensity(s.image, {p.offset, p.gamma, p.sigma, p.grain}, range);
   return masked_z_score(n.size(), s.image.voxels.data(), s.mask.voxels.data(), y).usable;
 }
 }  // namespace detail

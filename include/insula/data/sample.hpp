@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "insula/data/elementary.hpp"
-#include "insula/data/volume.hpp"
+#include "insula/data/voxels.hpp"
 
 namespace insula {
 
@@ -35,7 +35,58 @@ class sampler {
   }
 
   /// Trilinear values at `lanes` positions q[axis][lane] (voxel indices); positions outside are clamped.
-  void edge(float const (&q)[3][lanes], float* y) const { n_.w > 1 ? corners(q, y) : flat_corners(q, y); }
+  void edge(float const (&q)[3][lanes], float* y) const {
+    for (int l = 0; l < lanes; l += 8) {
+      eight p[3], v;
+      for (int a = 0; a < 3; ++a) std::memcpy(&p[a], q[a] + l, sizeof p[a]);
+      clamp(p);
+      n_.w > 1 ? corners(p, v) : flat_corners(p, v);
+      std::memcpy(y + l, &v, sizeof v);
+    }
+  }
+
+  /// Voxels from what a line reads first to what the line one plane further reads last, if a plane of lines moves positions by
+  /// (d, h, w) and h grows by h_by_h from line to line: for linear_line to fetch.
+  index_t next_plane(double d, double h, double w, double h_by_h) const {
+    return index_t(std::lround(d) * stride_[0] + std::lround(h) * stride_[1] + std::lround(w)) +
+           (d >= 0 ? step_[0] : 0) + (h_by_h >= 0 ? step_[1] : 0);
+  }
+
+  /// y[w] = the trilinear value at base[axis] + w step[axis] under a rule for the outside, w < count (=). `range` takes all in.
+  /// Voxels `ahead` of those it reads are fetched into the cache; processors do not foresee oblique lines.
+  void linear_line(outside rule, float const (&base)[3], float const (&step)[3], index_t count, index_t ahead,
+                   float* y, detail::running_range& range) const {
+    auto const [begin, end] = rule == outside::zero ? span{} : inside(base, step, count);
+    for (index_t w = 0; w < count; w += 8) {
+      int const n = int(count - w < 8 ? count - w : 8);
+      eight p[3], v;
+      for (int a = 0; a < 3; ++a) p[a] = base[a] + (float(int(w)) + ordinals()) * step[a];
+      if (w >= begin && w + 8 <= end) {
+        corners(p, v, ahead);
+      } else if (rule == outside::zero) {
+        for (int l = 0; l < 8; ++l) v[l] = zero(p[0][l], p[1][l], p[2][l]);
+      } else {
+        if (rule == outside::mirror)
+          for (int a = 0; a < 3; ++a)
+            for (int l = 0; l < 8; ++l) p[a][l] = mirrored(p[a][l], n_[a]);
+        clamp(p);
+        n_.w > 1 ? corners(p, v) : flat_corners(p, v);
+      }
+      write(v, n, y + w, range);
+    }
+  }
+
+  /// The same with the nearest voxels.
+  void nearest_line(outside rule, float const (&base)[3], float const (&step)[3], index_t count, float* y,
+                    detail::running_range& range) const {
+    for (index_t w = 0; w < count; w += 8) {
+      int const n = int(count - w < 8 ? count - w : 8);
+      eight p[3], v{};
+      for (int a = 0; a < 3; ++a) p[a] = base[a] + (float(int(w)) + ordinals()) * step[a];
+      for (int l = 0; l < n; ++l) v[l] = nearest(rule, p[0][l], p[1][l], p[2][l]);
+      write(v, n, y + w, range);
+    }
+  }
 
   /// Trilinear value at one position; corners outside count as 0.
   float zero(float d, float h, float w) const {
@@ -83,82 +134,111 @@ class sampler {
   }
 
  private:
-  using four = float __attribute__((vector_size(16)));
-  using eight = float __attribute__((vector_size(32)));
-  using eight_indices = std::int32_t __attribute__((vector_size(32)));
+  using eight = detail::eight;
+  using eight_indices = detail::eight_indices;
+  struct span {
+    index_t begin = 0, end = 0;
+  };
 
-  // Lower corners and weights of clamped positions. In vectors, for compilers leave the loop over lanes scalar.
-  void place(float const (&q)[3][lanes], int (&base)[lanes], float (&t)[3][lanes]) const {
-    for (int l = 0; l < lanes; l += 8) {
-      eight_indices at{};
-      for (int a = 0; a < 3; ++a) {
-        eight const top = float(n_[a] - 1) - eight{};
-        eight p;
-        std::memcpy(&p, q[a] + l, sizeof p);
-        p = p > 0.0f ? p : eight{};
-        p = p < top ? p : top;
-        // the last voxel is reached with weight 1, so every position has 8 readable corners
-        eight_indices const last = last_[a] - eight_indices{};
-        eight_indices i = __builtin_convertvector(p, eight_indices);
-        i = i < last ? i : last;
-        p -= __builtin_convertvector(i, eight);
-        at += i * stride_[a];
-        std::memcpy(t[a] + l, &p, sizeof p);
-      }
-      std::memcpy(base + l, &at, sizeof at);
+  static eight ordinals() { return eight{0, 1, 2, 3, 4, 5, 6, 7}; }
+
+  static void write(eight const& v, int n, float* y, detail::running_range& range) {
+    if (n < 8) {
+      std::memcpy(y, &v, sizeof(float) * std::size_t(n));
+      return range.take(y, n);
     }
+    std::memcpy(y, &v, sizeof v);
+    range.take(v);
+  }
+
+  /// The w of a line whose eight corners surely exist, rounding included; none where an axis has one voxel.
+  span inside(float const (&base)[3], float const (&step)[3], index_t count) const {
+    double first = 0, last = double(count - 1);
+    for (int a = 0; a < 3; ++a) {
+      double const slack = 1e-4 + 1e-6 * double(n_[a]), low = slack, high = double(n_[a] - 1) - slack;
+      double const at = double(base[a]), by = double(step[a]);
+      double const one = ((by < 0 ? high : low) - at) / by, two = ((by < 0 ? low : high) - at) / by;
+      if (std::fabs(by) * double(count) < slack / 2) {
+        if (!(at >= 2 * low && at <= high - slack)) return {};
+        continue;
+      }
+      first = one > first ? one : first, last = two < last ? two : last;
+    }
+    if (!(first <= last)) return {};
+    return {index_t(std::ceil(first)), index_t(std::floor(last)) + 1};
+  }
+
+  // Positions moved into [0, n - 1]. In vectors, for compilers leave the loop over lanes scalar.
+  void clamp(eight (&p)[3]) const {
+    for (int a = 0; a < 3; ++a) {
+      eight const top = float(n_[a] - 1) - eight{};
+      p[a] = p[a] > 0.0f ? p[a] : eight{};
+      p[a] = p[a] < top ? p[a] : top;
+    }
+  }
+
+  // Offset of the lower corner; p becomes the weight of the upper one. The last voxel is reached with weight 1, so that
+  // every position has 8 readable corners.
+  void place(eight (&p)[3], int (&base)[8]) const {
+    eight_indices at{};
+    for (int a = 0; a < 3; ++a) {
+      eight_indices const last = last_[a] - eight_indices{};
+      eight_indices i = __builtin_convertvector(p[a], eight_indices);
+      i = i < last ? i : last;
+      p[a] -= __builtin_convertvector(i, eight);
+      at += i * stride_[a];
+    }
+    std::memcpy(base, &at, sizeof at);
   }
 
   // a - t a + t b: exact for weights 0 and 1
   static void blend(eight& a, eight const& t, eight const& b) { a = a - t * a + t * b; }
 
-  // The two neighbours along w of four positions each: one load of eight bytes brings both.
-  static eight pairs(float const* x, int const* at) {
+  // The two neighbours along w of positions 0, 1, 4 and 5 of `at`: one load of eight bytes brings both.
+  static void pairs(float const* x, int const* at, eight& v) {
     using whole = double __attribute__((vector_size(32)));
     double two[4];
-    for (int l = 0; l < 4; ++l) std::memcpy(&two[l], x + at[l], sizeof two[l]);
-    return std::bit_cast<eight>(whole{two[0], two[1], two[2], two[3]});
-  }
-  // t[0] t[0] t[1] t[1] t[2] t[2] t[3] t[3]
-  static eight twice(float const* t) {
-    four v;
-    std::memcpy(&v, t, sizeof v);
-    return __builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3);
+    for (int l = 0; l < 4; ++l) std::memcpy(&two[l], x + at[l + l / 2 * 2], sizeof two[l]);
+    v = std::bit_cast<eight>(whole{two[0], two[1], two[2], two[3]});
   }
 
-  // Blends along d and h work on pairs of neighbours in w: a position's eight corners are four loads.
-  void corners(float const (&q)[3][lanes], float* y) const {
-    int base[lanes];
-    float t[3][lanes];
-    place(q, base, t);
-    for (int l = 0; l < lanes; l += 8) {
-      eight part[2];
-      for (int half = 0; half < 2; ++half) {
-        int const* const at = base + l + 4 * half;
-        eight const td = twice(t[0] + l + 4 * half), th = twice(t[1] + l + 4 * half);
-        eight near = pairs(x_, at), far = pairs(x_ + step_[1], at);
-        blend(near, td, pairs(x_ + step_[0], at));
-        blend(far, td, pairs(x_ + step_[0] + step_[1], at));
-        blend(near, th, far);
-        part[half] = near;
-      }
-      eight tw, low = __builtin_shufflevector(part[0], part[1], 0, 2, 4, 6, 8, 10, 12, 14);
-      std::memcpy(&tw, t[2] + l, sizeof tw);
-      blend(low, tw, __builtin_shufflevector(part[0], part[1], 1, 3, 5, 7, 9, 11, 13, 15));
-      std::memcpy(y + l, &low, sizeof low);
+  // Blends along d and h work on pairs of neighbours in w: a position's eight corners are four loads. Positions 0, 1, 4, 5
+  // go together, then 2, 3, 6, 7: shuffles that stay within halves of a register are cheaper.
+  void corners(eight (&p)[3], eight& y, index_t ahead = 0) const {
+    int at[8];
+    place(p, at);
+    for (int l = 0; l < 8; l += 4)
+      __builtin_prefetch(reinterpret_cast<char const*>(reinterpret_cast<std::uintptr_t>(x_) +
+                                                       sizeof(float) * std::uintptr_t(at[l] + ahead)));
+    eight part[2];
+    for (int half = 0; half < 2; ++half) {
+      eight const td = half ? __builtin_shufflevector(p[0], p[0], 2, 2, 3, 3, 6, 6, 7, 7)
+                            : __builtin_shufflevector(p[0], p[0], 0, 0, 1, 1, 4, 4, 5, 5);
+      eight const th = half ? __builtin_shufflevector(p[1], p[1], 2, 2, 3, 3, 6, 6, 7, 7)
+                            : __builtin_shufflevector(p[1], p[1], 0, 0, 1, 1, 4, 4, 5, 5);
+      eight near, far, other;
+      pairs(x_, at + 2 * half, near);
+      pairs(x_ + step_[0], at + 2 * half, other);
+      blend(near, td, other);
+      pairs(x_ + step_[1], at + 2 * half, far);
+      pairs(x_ + step_[0] + step_[1], at + 2 * half, other);
+      blend(far, td, other);
+      blend(near, th, far);
+      part[half] = near;
     }
+    y = __builtin_shufflevector(part[0], part[1], 0, 2, 8, 10, 4, 6, 12, 14);
+    blend(y, p[2], __builtin_shufflevector(part[0], part[1], 1, 3, 9, 11, 5, 7, 13, 15));
   }
 
   // The same where the last axis has one voxel, so that there is no neighbour along w.
-  void flat_corners(float const (&q)[3][lanes], float* y) const {
-    int base[lanes];
-    float t[3][lanes];
-    place(q, base, t);
-    for (int l = 0; l < lanes; ++l) {
-      float const *const p = x_ + base[l], *const r = p + step_[0];
-      float const td = t[0][l], th = t[1][l];
-      float const a = p[0] - td * p[0] + td * r[0];
-      float const c = p[step_[1]] - td * p[step_[1]] + td * r[step_[1]];
+  void flat_corners(eight (&p)[3], eight& y) const {
+    int at[8];
+    place(p, at);
+    for (int l = 0; l < 8; ++l) {
+      float const *const q = x_ + at[l], *const r = q + step_[0];
+      float const td = p[0][l], th = p[1][l];
+      float const a = q[0] - td * q[0] + td * r[0];
+      float const c = q[step_[1]] - td * q[step_[1]] + td * r[step_[1]];
       y[l] = a - th * a + th * c;
     }
   }

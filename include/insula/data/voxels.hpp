@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
+#include <limits>
 
 #include "insula/data/elementary.hpp"
 #include "insula/data/volume.hpp"
@@ -43,6 +45,57 @@ void map_voxels(volume& x, F const& f, thread_pool* pool = nullptr) {
     }
     for (; i < end; ++i) p[i] = g(p[i]);
   });
+}
+
+/// Smallest and largest of some voxels; empty at first.
+struct value_range {
+  float low = std::numeric_limits<float>::infinity(), high = -low;
+
+  void take(value_range const& o) { low = std::min(low, o.low), high = std::max(high, o.high); }
+};
+
+namespace detail {
+/// The range of what passes by, eight voxels at a time; not a number is left out.
+struct running_range {
+  eight low = std::numeric_limits<float>::infinity() - eight{},
+        high = -std::numeric_limits<float>::infinity() - eight{};
+
+  void take(eight const& v) { low = v < low ? v : low, high = v > high ? v : high; }
+  void take(float const* p, int count) {  // the first of eight
+    eight v = low;                        // changes nothing
+    std::memcpy(&v, p, sizeof(float) * std::size_t(count));
+    low = v < low ? v : low;
+    v = high;
+    std::memcpy(&v, p, sizeof(float) * std::size_t(count));
+    high = v > high ? v : high;
+  }
+  value_range result() const {
+    value_range r;
+    for (int l = 0; l < 8; ++l) r.take({low[l], high[l]});
+    return r;
+  }
+};
+}  // namespace detail
+
+/// Smallest and largest voxel of x. Throws if x has no voxels.
+inline value_range range_of(volume const& x, thread_pool* pool = nullptr) {
+  check(x.count() > 0, "range_of: the volume has no voxels");
+  std::vector<value_range> parts(std::size_t((x.count() + voxels_per_task - 1) / voxels_per_task));
+  float const* const p = x.voxels.data();
+  for_ranges(pool, x.count(), [&](index_t begin, index_t end) {
+    detail::running_range r;
+    index_t i = begin;
+    for (; i + 8 <= end; i += 8) {
+      detail::eight v;
+      std::memcpy(&v, p + i, sizeof v);
+      r.take(v);
+    }
+    if (i < end) r.take(p + i, int(end - i));
+    parts[std::size_t(begin / voxels_per_task)] = r.result();
+  });
+  value_range all;
+  for (auto const& part : parts) all.take(part);
+  return all;
 }
 
 /// Mean, biased variance, smallest and largest of all voxels, background included.
