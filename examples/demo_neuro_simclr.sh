@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# 3D-Neuro-SimCLR and its MAE baseline on virtual subjects: makes them from the shipped brain volumes, pretrains small networks
-# by both methods, then probes, fine-tunes and trains from scratch for a regression and a classification, at 100 % and 20 % of
-# the labels. Ends with one table beside the paper's Table 2.
+# 3D-Neuro-SimCLR and its MAE baseline on virtual subjects: installs what is missing, builds, makes the subjects from the shipped
+# brain volumes, pretrains small networks by both methods, then probes, fine-tunes and trains from scratch for a regression and a
+# classification, at 100 % and 20 % of the labels. Ends with one table beside the paper's Table 2.
 #   ./examples/demo_neuro_simclr.sh [OUT]        default OUT: out/neuro_simclr
 # SUBJECTS, EPOCHS (pretraining), TUNE (epochs downstream) and SEEDS change the size.
 set -euo pipefail
@@ -14,6 +14,8 @@ tune=${TUNE:-15}
 seeds=${SEEDS:-3}
 start=$(date +%s)
 say() { printf '\n== %s (%d s)\n' "$*" $(($(date +%s) - start)); }
+
+source examples/program/packages.sh
 
 say "building"
 cmake -S . -B build/quickstart -G Ninja -DCMAKE_BUILD_TYPE=Release -DINSULA_TESTS=OFF -DINSULA_BENCHMARKS=OFF >/dev/null

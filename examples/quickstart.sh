@@ -11,21 +11,7 @@ steps=${STEPS:-440}
 start=$(date +%s)
 say() { printf '\n== %s (%d s)\n' "$*" $(($(date +%s) - start)); }
 
-packages=(g++ cmake ninja-build libeigen3-dev libnifti2-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libtomlplusplus-dev)
-missing=()
-for p in "${packages[@]}"; do
-  dpkg -s "$p" >/dev/null 2>&1 || missing+=("$p")
-done
-if ((${#missing[@]})); then
-  say "installing ${missing[*]}"
-  as_root=()
-  if ((EUID != 0)); then
-    command -v sudo >/dev/null || { echo "quickstart: install these packages as root, then start again: ${missing[*]}" >&2; exit 1; }
-    as_root=(sudo)
-  fi
-  "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+source examples/program/packages.sh
 
 say "building"
 cmake -S . -B build/quickstart -G Ninja -DCMAKE_BUILD_TYPE=Release -DINSULA_TESTS=OFF -DINSULA_BENCHMARKS=OFF >/dev/null

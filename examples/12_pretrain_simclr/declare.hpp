@@ -12,8 +12,10 @@ inline void declare(insula::config& c, settings& s) {
   c.add("method", s.method,
         "simclr: 3D ResNet, NT-Xent of two views; mae: masked autoencoder, 3D vision transformer",
         {.choices = {"simclr", "mae"}});
-  c.add("model", s.model, "network: small, or paper with the published sizes",
-        {.choices = {"small", "paper"}});
+  c.add(
+      "model", s.model,
+      "network: small, or paper with the published sizes (mae: ViT-Tiny; -base and -large: ViT-Base, -Large)",
+      {.choices = {"small", "paper", "paper-base", "paper-large"}});
   program::declare(c, s.scans);
   c.add("epochs", s.epochs, "passes over all patients; 0: 30 for small, 150 for paper", {.at_least = 0});
   c.add("steps", s.steps, "optimiser steps; 0: as many as the epochs have", {.at_least = 0});

@@ -14,19 +14,24 @@ int main(int argc, char** argv) {
                       "Pretrains an encoder of brain MRI by SimCLR or by a masked autoencoder."};
   for (char const* key : {"data", "out", "method", "steps", "epochs", "batch", "threads", "seed"})
     p.flags.push_back({key});
+  p.configurations.insert(p.configurations.end(), {"paper-base", "paper-large"});
   p.complete = [&] {
     insula::check(s.mae() || s.batch >= 2, "batch is ", s.batch,
                   ": simclr needs at least 2 patients, or there are no negatives");
+    insula::check(s.mae() || !s.model.starts_with("paper-"), "model is ", s.model,
+                  ": that is a size of mae; simclr has small and paper");
     insula::check(s.mae() || s.accumulate == 1,
                   "accumulate is of mae: simclr compares the patients of one batch");
-    if (s.epochs == 0) c.set(s.model == "paper" ? "epochs=150" : "epochs=30");
+    if (s.epochs == 0) c.set(s.published() ? "epochs=150" : "epochs=30");
     if (s.rate == 0 && !s.mae()) c.set("optim.rate=3e-4");
   };
   p.run = [&] {
     program::record(c, s);
-    bool const paper = s.model == "paper";
-    return s.mae() ? (paper ? pretrain_paper_mae(s) : pretrain_small_mae(s))
-                   : (paper ? pretrain_paper_simclr(s) : pretrain_small_simclr(s));
+    if (!s.mae()) return s.published() ? pretrain_paper_simclr(s) : pretrain_small_simclr(s);
+    return s.model == "paper-large"  ? pretrain_paper_large_mae(s)
+           : s.model == "paper-base" ? pretrain_paper_base_mae(s)
+           : s.published()           ? pretrain_paper_mae(s)
+                                     : pretrain_small_mae(s);
   };
   return program::main(argc, argv, c, p);
 }

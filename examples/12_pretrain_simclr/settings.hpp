@@ -27,6 +27,7 @@ struct settings {
     insula::simclr_recipe::fields(recipe, [](char const*, auto& field) { field = -1; });
   }
   bool mae() const { return method == "mae"; }
+  bool published() const { return model != "small"; }
   /// The method's chain for the network's grid, with the fields that were set.
   insula::simclr_recipe chain(insula::extent grid) const {
     auto r = insula::for_grid(mae() ? insula::mae_chain() : insula::simclr_chain(), grid);
@@ -46,3 +47,5 @@ int pretrain_small_simclr(settings const& s);
 int pretrain_paper_simclr(settings const& s);
 int pretrain_small_mae(settings const& s);
 int pretrain_paper_mae(settings const& s);
+int pretrain_paper_base_mae(settings const& s);
+int pretrain_paper_large_mae(settings const& s);

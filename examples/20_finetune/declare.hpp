@@ -18,8 +18,10 @@ inline void declare(insula::config& c, settings& s) {
         "finetune: everything learns; probe: only the head; scratch: without pretrained weights",
         {.choices = {"finetune", "probe", "scratch"}});
   c.add("network", s.network, "architecture of the encoder", {.choices = {"resnet", "vit"}});
-  c.add("model", s.model, "its size: small, or paper with the published sizes",
-        {.choices = {"small", "paper"}});
+  c.add("model", s.model,
+        "its size: small, or paper with the published sizes (vit: ViT-Tiny; -base and -large: ViT-Base, "
+        "-Large)",
+        {.choices = {"small", "paper", "paper-base", "paper-large"}});
   c.add(
       "init", s.init,
       "pretrained encoder: a checkpoint of 12_pretrain_simclr, or a published .tar, .pt or .safetensors file",
@@ -90,6 +92,8 @@ inline void check_settings(settings const& s) {
   insula::check(!s.probe() || s.augment != "supervised",
                 "a probe sees every volume as it is: augment must not be supervised");
   insula::check(!s.standardise || !s.classification(), "standardise is for regression");
+  insula::check(s.network == "vit" || !s.model.starts_with("paper-"), "model is ", s.model,
+                ": that is a size of network=vit; resnet has small and paper");
   insula::check(s.layer_decay == 1 || (s.network == "vit" && s.optimizer == "adamw"),
                 "optim.layer_decay needs network=vit and optim.rule=adamw");
   insula::check(s.decay == 0 || s.optimizer == "adamw", "optim.decay needs optim.rule=adamw");

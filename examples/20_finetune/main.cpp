@@ -19,9 +19,13 @@ struct network {
 };
 
 network network_of(settings const& s) {
-  if (s.network == "vit")
-    return s.model == "paper" ? network{make_paper_vit, paper_vit_grid()}
-                              : network{make_small_vit, small_vit_grid()};
+  if (s.network == "vit") {
+    if (s.model == "small") return {make_small_vit, small_vit_grid()};
+    return {s.model == "paper-large"  ? make_paper_large_vit
+            : s.model == "paper-base" ? make_paper_base_vit
+                                      : make_paper_vit,
+            paper_vit_grid()};
+  }
   return s.model == "paper" ? network{make_paper_resnet, paper_resnet_grid()}
                             : network{make_small_resnet, small_resnet_grid()};
 }
@@ -115,6 +119,7 @@ int main(int argc, char** argv) {
         "fractions", "seeds", "folds", "epochs", "batch", "threads", "name", "compare"})
     p.flags.push_back({key});
   p.toggles.push_back({"--probe", "method=probe", "train only the head on a frozen encoder"});
+  p.configurations.insert(p.configurations.end(), {"paper-base", "paper-large"});
   p.complete = [&] {
     check_settings(s);
     if (s.epochs == 0) c.set(s.method == "scratch" ? "epochs=300" : "epochs=100");

@@ -28,8 +28,9 @@ class trainer {
 /// The networks, and the depth, height and width that they take: one translation unit each.
 using trainer_maker = std::unique_ptr<trainer>(settings const& s, labelled_data const& data,
                                                insula::context<insula::cpu>& cx);
-trainer_maker make_small_resnet, make_paper_resnet, make_small_vit, make_paper_vit;
+trainer_maker make_small_resnet, make_paper_resnet, make_small_vit, make_paper_vit, make_paper_base_vit,
+    make_paper_large_vit;
 insula::extent small_resnet_grid();
 insula::extent paper_resnet_grid();
 insula::extent small_vit_grid();
-insula::extent paper_vit_grid();
+insula::extent paper_vit_grid();  ///< of Tiny, Base and Large

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Training of the published vision transformer.
+// Training of the published ViT-Tiny.
 #include "vit.hpp"
 
 std::unique_ptr<trainer> make_paper_vit(settings const& s, labelled_data const& data,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vision transformers that the programs of 3D-Neuro-SimCLR train: the published ViT-Tiny, and one for two cores.
+// The vision transformers that the programs of 3D-Neuro-SimCLR train: the published ViT-Tiny, -Base and -Large, and one for two cores.
 #pragma once
 
 #include "insula/zoo/mae.hpp"
@@ -7,6 +7,8 @@
 namespace program {
 
 struct paper_vit : insula::vit::tiny {};
+struct paper_base_vit : insula::vit::base {};
+struct paper_large_vit : insula::vit::large {};
 
 /// Patches of 8^3 in 32 x 40 x 32 voxels: a head at 5 mm, 80 tokens.
 struct small_vit : insula::vit::options {
@@ -15,6 +17,8 @@ struct small_vit : insula::vit::options {
 };
 
 struct paper_mae : insula::mae::options<paper_vit> {};
+struct paper_base_mae : insula::mae::options<paper_base_vit> {};
+struct paper_large_mae : insula::mae::options<paper_large_vit> {};
 struct small_mae : insula::mae::options<small_vit> {
   static constexpr int decoder_width = 64, decoder_depth = 2, decoder_heads = 4;
 };

@@ -122,6 +122,8 @@ with tempfile.TemporaryDirectory() as folder:
     bad = tmp / "bad"
     expect("a run is not overwritten", finetune(out, "classification", "--init", simclr, "--fractions", "0.5,1"), 1, "resume")
     expect("an unknown setting", finetune(bad, "classification", "--init", simclr, "epoch=3"), 2, "epoch", "epochs")
+    expect("a size of another network", finetune(bad, "classification", "--init", simclr, "model=paper-large"), 2, "paper-large", "network=vit")
+    expect("a size of another method", pretrain(bad, "model=paper-base"), 2, "paper-base", "mae")
     expect("no weights", finetune(bad, "classification", "--probe"), 2, "--init")
     expect("no such column", finetune(bad, "classification", "--init", simclr, "--label", "diagnosis"), 1, "diagnosis", "label")
     expect("labels that are no classes", run("20_finetune", *tables("regression")[:-1], "classification", "--out", bad, *short,
