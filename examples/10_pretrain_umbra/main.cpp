@@ -21,7 +21,7 @@ int main(int argc, char** argv) {
   };
   p.run = [&] {
     program::record(c, s);
-    return s.model == "paper" ? pretrain_paper(s) : pretrain_small(s);
+    return pretrain(s);
   };
   return program::main(argc, argv, c, p);
 }

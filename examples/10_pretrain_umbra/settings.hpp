@@ -41,5 +41,4 @@ inline insula::pipeline preprocessing(settings const& s) {
 }
 
 /// One run. Gives the exit status.
-int pretrain_small(settings const&);
-int pretrain_paper(settings const&);
+int pretrain(settings const&);

@@ -27,11 +27,7 @@ int main(int argc, char** argv) {
   };
   p.run = [&] {
     program::record(c, s);
-    if (!s.mae()) return s.published() ? pretrain_paper_simclr(s) : pretrain_small_simclr(s);
-    return s.model == "paper-large"  ? pretrain_paper_large_mae(s)
-           : s.model == "paper-base" ? pretrain_paper_base_mae(s)
-           : s.published()           ? pretrain_paper_mae(s)
-                                     : pretrain_small_mae(s);
+    return pretrain(s);
   };
   return program::main(argc, argv, c, p);
 }

@@ -43,9 +43,4 @@ struct settings {
 };
 
 /// One run. Gives the exit status.
-int pretrain_small_simclr(settings const& s);
-int pretrain_paper_simclr(settings const& s);
-int pretrain_small_mae(settings const& s);
-int pretrain_paper_mae(settings const& s);
-int pretrain_paper_base_mae(settings const& s);
-int pretrain_paper_large_mae(settings const& s);
+int pretrain(settings const& s);

@@ -13,23 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct network {
-  trainer_maker* make;
-  insula::extent grid;
-};
-
-network network_of(settings const& s) {
-  if (s.network == "vit") {
-    if (s.model == "small") return {make_small_vit, small_vit_grid()};
-    return {s.model == "paper-large"  ? make_paper_large_vit
-            : s.model == "paper-base" ? make_paper_base_vit
-                                      : make_paper_vit,
-            paper_vit_grid()};
-  }
-  return s.model == "paper" ? network{make_paper_resnet, paper_resnet_grid()}
-                            : network{make_small_resnet, small_resnet_grid()};
-}
-
 /// The run's folder is new, or holds the same run and is to be resumed.
 void open_folder(settings const& s) {
   auto const file = s.out + "/settings.json";

@@ -25,12 +25,10 @@ class trainer {
   virtual int train(job const& j, std::vector<double>& output) = 0;
 };
 
-/// The networks, and the depth, height and width that they take: one translation unit each.
-using trainer_maker = std::unique_ptr<trainer>(settings const& s, labelled_data const& data,
-                                               insula::context<insula::cpu>& cx);
-trainer_maker make_small_resnet, make_paper_resnet, make_small_vit, make_paper_vit, make_paper_base_vit,
-    make_paper_large_vit;
-insula::extent small_resnet_grid();
-insula::extent paper_resnet_grid();
-insula::extent small_vit_grid();
-insula::extent paper_vit_grid();  ///< of Tiny, Base and Large
+/// An encoder of one size.
+struct network {
+  insula::extent grid;  ///< the voxels that it takes
+  std::unique_ptr<trainer> (*make)(settings const& s, labelled_data const& data,
+                                   insula::context<insula::cpu>& cx);
+};
+network network_of(settings const& s);

@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-// Training of the published ViT-Base.
-#include "vit.hpp"
-
-std::unique_ptr<trainer> make_paper_base_vit(settings const& s, labelled_data const& data,
-                                             insula::context<insula::cpu>& cx) {
-  return make_vit_of<program::paper_base_vit>(s, data, cx);
-}
