@@ -14,7 +14,9 @@ namespace insula {
 
 namespace detail::info_nce {
 
-inline constexpr index_t tile_keys = 128;    // of one product; their similarities stay in the L1 or L2 cache
+// Keys of one product. With 16 registers the caches are small too: keys, their similarities and a panel of the
+// gradient fit the L1 cache together.
+inline constexpr index_t tile_keys = simd::register_count == 32 ? 128 : 48;
 inline constexpr index_t chunk_keys = 1024;  // of one task
 inline constexpr index_t block_keys = 24;  // of one call of the micro-kernel, a whole number of its row tiles
 inline constexpr double floor = -1;        // no clamped similarity is smaller, so sums may be relative to it
@@ -28,6 +30,23 @@ struct chunk_sums {
   T* gradient;     // (batch, width), sum of the same exponentials times their keys; or null
 };
 
+/// simd::multiply in register tiles of 6 x 2 where there are 16 registers: 12 sums hide the latency that 8 do not.
+template <scalar T, bool Adds>
+void multiply(index_t m, index_t n, index_t depth, T const* a, index_t a_row, index_t a_col, T const* b,
+              index_t b_row, T* c, index_t c_row) {
+  constexpr index_t pair = 2 * simd::width<T>;
+  index_t sixes = m / 6;
+  while (sixes > 0 && (m - 6 * sixes) % 4 != 0) --sixes;  // what is left goes by four
+  index_t const columns = simd::register_count == 16 && sixes > 0 ? n / pair * pair : 0, six = 6 * sixes;
+  for (index_t j = 0; j < columns; j += pair) {
+    simd::detail::rows<T, 6, 2, Adds>(six, depth, a, a_row, a_col, b + j, b_row, c + j, c_row,
+                                      simd::width<T>);
+    simd::detail::rows<T, 4, 2, Adds>(m - six, depth, a + six * a_row, a_row, a_col, b + j, b_row,
+                                      c + six * c_row + j, c_row, simd::width<T>);
+  }
+  simd::multiply<T, Adds>(m, n - columns, depth, a, a_row, a_col, b + columns, b_row, c + columns, c_row);
+}
+
 /// similarity (keys, lanes) = tile (keys, width) q (width, lanes). Meanwhile the next tile is fetched into the cache:
 /// the product reads 24 rows at once, which the hardware does not foresee.
 template <scalar T>
@@ -39,8 +58,7 @@ void multiply_tile(index_t keys, index_t lanes, index_t width, T const* tile, T 
     index_t const ahead = next < queue_end ? queue_end - next : 0;
     for (index_t e = j * width; e < (j + n) * width && e < ahead; e += line)
       __builtin_prefetch(next + e, 0, 2);
-    simd::multiply<T, false>(n, lanes, width, tile + j * width, width, 1, q, lanes, similarity + j * lanes,
-                             lanes);
+    multiply<T, false>(n, lanes, width, tile + j * width, width, 1, q, lanes, similarity + j * lanes, lanes);
   }
 }
 
@@ -182,8 +200,7 @@ struct kernel<op::info_nce, cpu, T> {
       take_tile(keys, lanes, a.temperature, similarity, c.most, c.sum, factor);
       if (!c.gradient) continue;
       if (j == begin) {
-        simd::multiply<T, false>(a.batch, a.width, keys, similarity, 1, lanes, tile, a.width, c.gradient,
-                                 a.width);
+        multiply<T, false>(a.batch, a.width, keys, similarity, 1, lanes, tile, a.width, c.gradient, a.width);
         continue;
       }
       for (index_t i = 0; i < a.batch; ++i) {
@@ -193,8 +210,7 @@ struct kernel<op::info_nce, cpu, T> {
         simd::each_register<T>(a.width,
                                [=](index_t k, auto n) { simd::store(g + k, f * simd::load(g + k, n), n); });
       }
-      simd::multiply<T, true>(a.batch, a.width, keys, similarity, 1, lanes, tile, a.width, c.gradient,
-                              a.width);
+      multiply<T, true>(a.batch, a.width, keys, similarity, 1, lanes, tile, a.width, c.gradient, a.width);
     }
   }
 
