@@ -105,6 +105,48 @@ void batch_norm_pool(benchmark::State& state) {
   count(state, 2 * n + outputs);
 }
 
+void batch_norm_pool_grad(benchmark::State& state) {
+  op::pool3d_geometry const g{1, {state.range(0), state.range(1), state.range(2)}, 64};
+  index_t const n = g.in.size() * g.channels, outputs = g.out().size() * g.channels;
+  auto const x = random_vector<float>(n, 1), w = random_vector<float>(g.channels, 2),
+             b = random_vector<float>(g.channels, 3), gy = random_vector<float>(outputs, 4);
+  auto y = testing::poisoned<float>(outputs), stats = testing::poisoned<float>(3 * g.channels),
+       gx = testing::poisoned<float>(n);
+  auto gw = random_vector<float>(g.channels, 5), gb = random_vector<float>(g.channels, 6);
+  std::vector<std::uint8_t> pick(y.size());
+  context<cpu> cx;
+  run<op::batch_norm_pool, cpu, float>(cx, {g,
+                                            1e-5,
+                                            activation::relu,
+                                            norm_statistics::batch,
+                                            {},
+                                            x.data(),
+                                            w.data(),
+                                            b.data(),
+                                            0.1,
+                                            nullptr,
+                                            nullptr,
+                                            y.data(),
+                                            stats.data(),
+                                            pick.data()});
+  for (auto _ : state)
+    run<op::batch_norm_pool_grad, cpu, float>(cx, {g,
+                                                   activation::relu,
+                                                   norm_statistics::batch,
+                                                   {},
+                                                   x.data(),
+                                                   w.data(),
+                                                   b.data(),
+                                                   stats.data(),
+                                                   pick.data(),
+                                                   gy.data(),
+                                                   false,
+                                                   gx.data(),
+                                                   gw.data(),
+                                                   gb.data()});
+  count(state, 2 * n + 2 * outputs);
+}
+
 void gelu(benchmark::State& state) {
   index_t const n = state.range(0);
   auto const x = random_vector<float>(n, 1);
@@ -149,6 +191,7 @@ void layer_sizes(benchmark::internal::Benchmark* b) {
       ->Unit(benchmark::kMillisecond);
 }
 void group_sizes(benchmark::internal::Benchmark* b) {
+  b->Args({110592, 32, 8, 3});
   for (int act : {0, 2, 3})
     b->Args({884736, 24, 24, act})->Args({110592, 48, 48, act})->Args({87552, 64, 8, act});
   b->Unit(benchmark::kMillisecond);
@@ -162,6 +205,7 @@ BENCHMARK(layer_norm_grad)->Apply(layer_sizes);
 BENCHMARK(group_norm)->Apply(group_sizes);
 BENCHMARK(group_norm_grad)->Apply(group_sizes);
 BENCHMARK(batch_norm_pool)->Args({38, 48, 48})->Args({75, 96, 96})->Unit(benchmark::kMillisecond);
+BENCHMARK(batch_norm_pool_grad)->Args({38, 48, 48})->Args({75, 96, 96})->Unit(benchmark::kMillisecond);
 BENCHMARK(gelu)->Arg(110592 * 192)->Unit(benchmark::kMillisecond);
 BENCHMARK(attention)->Apply(attention_sizes);
 BENCHMARK(attention_grad)->Apply(attention_sizes);

@@ -26,7 +26,7 @@ INSULA_INLINE pack<T> activation_slope(pack<T> u) {
   if constexpr (Act == activation::relu) return u > zero<T>() ? broadcast(T(1)) : zero<T>();
   if constexpr (Act == activation::leaky_relu)
     return u > zero<T>() ? broadcast(T(1)) : broadcast(T(leaky_slope));
-  if constexpr (Act == activation::gelu) return gelu_with_slope<T>(u).slope;
+  if constexpr (Act == activation::gelu) return gelu_slope<T>(u);
   return broadcast(T(1));
 }
 

@@ -47,6 +47,31 @@ INSULA_INLINE pack<T> gelu(pack<T> u) {
   return u * normal_cdf<T>(u);
 }
 
+/// gelu'(u) = Phi(u) + u phi(u), where the value itself is not needed.
+/// float: 1/2 + u R(u^2) for |u| <= 5.75 as in normal_cdf, of degree 17, in pairs of powers: a short chain of products, and
+/// little cancels where u is large; absolute error 3e-7, beyond 5.75 exactly 0 or 1 (1.5e-7 off).
+template <scalar T>
+INSULA_INLINE pack<T> gelu_slope(pack<T> u) {
+  if constexpr (sizeof(T) == 4) {
+    constexpr T edge = T(5.75 * 5.75);
+    pack<T> const s = u * u;
+    pack<T> const t = fma(min(s, broadcast(edge)), broadcast(T(2 / (5.75 * 5.75))), broadcast(T(-1)));
+    constexpr T c[18] = {T(-0.002445365724), T(0.006217060152), T(-0.002832293171), T(0.001062143954),
+                         T(-0.01622025063),  T(0.03169308436),  T(-0.03492847735),  T(0.04316300003),
+                         T(-0.05935922299),  T(0.06938505864),  T(-0.07057823465),  T(0.06675459107),
+                         T(-0.05952444231),  T(0.05170648699),  T(-0.04729423592),  T(0.04936722443),
+                         T(-0.06228140767),  T(0.1230718241)};
+    pack<T> const square = t * t;
+    pack<T> p = fma(broadcast(c[0]), t, broadcast(c[1]));
+#pragma GCC unroll 8
+    for (int i = 2; i < 18; i += 2) p = fma(p, square, fma(broadcast(c[i]), t, broadcast(c[i + 1])));
+    pack<T> const limit = u > zero<T>() ? broadcast(T(1)) : zero<T>();
+    return s > broadcast(edge) ? limit : fma(u, p, broadcast(T(0.5)));
+  } else {
+    return fma(u, normal_density<T>(u), normal_cdf<T>(u));
+  }
+}
+
 /// gelu(u) and its derivative Phi(u) + u phi(u).
 template <scalar T>
 struct gelu_pair {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "insula/kernels/cpu/activation.hpp"
 #include "insula/kernels/cpu/norm_row.hpp"
@@ -79,25 +80,63 @@ struct moments {
   }
 };
 
-/// Moments of each channel over `rows` positions: out[c] mean, out[channels + c] squares. Two passes over cached data.
+/// Calls f(c, registers, lanes) for all channels: four whole registers at a time, then one, then a part of one.
+template <scalar T, class F>
+INSULA_INLINE void each_columns(index_t channels, F f) {
+  constexpr index_t w = simd::width<T>;
+  index_t c = 0;
+  for (; c + 4 * w <= channels; c += 4 * w) f(c, std::integral_constant<int, 4>{}, simd::whole{});
+  for (; c + w <= channels; c += w) f(c, std::integral_constant<int, 1>{}, simd::whole{});
+  if (c < channels) f(c, std::integral_constant<int, 1>{}, int(channels - c));
+}
+
+/// Takes the moments of V registers of channels over `rows` more positions into mean and squares, which cover `before`.
+/// Two passes over data that the L1 cache holds: the second sums differences from the first one's mean.
+template <int V, scalar T, class Lanes>
+INSULA_INLINE void take_moments(index_t before, index_t rows, index_t stride, T const* x, Lanes lanes,
+                                index_t valid, double* mean, double* squares) {
+  constexpr int w = simd::width<T>;
+  simd::pack<T> centre[V]{}, first[V]{}, second[V]{};
+  for (index_t r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) centre[v] += simd::load(x + r * stride + v * w, lanes);
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) centre[v] /= simd::broadcast(T(rows));
+  for (index_t r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      auto const d = simd::load(x + r * stride + v * w, lanes) - centre[v];
+      first[v] += d;
+      second[v] = simd::fma(d, d, second[v]);
+    }
+  T c[V * w], one[V * w], two[V * w];
+  for (int v = 0; v < V; ++v)
+    simd::store(c + v * w, centre[v]), simd::store(one + v * w, first[v]),
+        simd::store(two + v * w, second[v]);
+  double const n = double(rows), part = n / (double(before) + n), weight = double(before) * part;
+  for (index_t i = 0; i < valid; ++i) {
+    double const shift = double(one[i]) / n, squared = double(two[i]) - shift * shift * n;
+    double const difference = double(c[i]) + shift - mean[i];  // Chan, Golub and LeVeque 1983
+    mean[i] += difference * part;
+    squares[i] += squared + difference * difference * weight;
+  }
+}
+
+inline constexpr index_t moment_elements = 4096;  // that the L1 cache holds from one pass to the next
+
+/// Moments of each channel over `rows` positions: out[c] mean, out[channels + c] squares.
 template <scalar T>
 void channel_moments(index_t rows, index_t channels, T const* x, double* out) {
-  simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-    simd::pack<T> sum{}, first{}, second{};
-    for (index_t r = 0; r < rows; ++r) sum += simd::load(x + r * channels + c, lanes);
-    simd::pack<T> const mean = sum / simd::broadcast(T(rows));
-    for (index_t r = 0; r < rows; ++r) {
-      auto const d = simd::load(x + r * channels + c, lanes) - mean;
-      first += d;
-      second = simd::fma(d, d, second);
-    }
-    index_t const end = channels - c < simd::width<T> ? channels - c : simd::width<T>;
-    for (int i = 0; i < end; ++i) {
-      double const shift = double(first[i]) / double(rows);
-      out[c + i] = double(mean[i]) + shift;
-      out[channels + c + i] = double(second[i]) - shift * shift * double(rows);
-    }
-  });
+  index_t const block = channels < moment_elements ? moment_elements / channels : 1;
+  for (index_t i = 0; i < 2 * channels; ++i) out[i] = 0;
+  for (index_t r = 0; r < rows; r += block) {
+    index_t const n = rows - r < block ? rows - r : block;
+    each_columns<T>(channels, [&](index_t c, auto registers, auto lanes) {
+      constexpr int v = decltype(registers)::value;
+      index_t const valid = channels - c < v * simd::width<T> ? channels - c : v * simd::width<T>;
+      take_moments<v, T>(r, n, channels, x + r * channels + c, lanes, valid, out + c, out + channels + c);
+    });
+  }
 }
 
 }  // namespace detail
@@ -156,7 +195,8 @@ struct kernel<op::group_norm, cpu, T> {
   }
 };
 
-/// Two passes: sums per chunk and channel, added in order; then gx and gskip. Both recompute the activation's input.
+/// Two passes: sums per chunk and channel, added in order; then gx and gskip. Where the gradient at the activation's input is
+/// to be written anyway (gskip), or is costly (GELU), the first pass leaves it where the second one writes; else both compute it.
 template <scalar T>
 struct kernel<op::group_norm_grad, cpu, T> {
   using args = typename op::group_norm_grad::args<T>;
@@ -173,11 +213,13 @@ struct kernel<op::group_norm_grad, cpu, T> {
     scratch s(cx);
     T* const affine = s.take<T>(a.batch * constants * channels);
     set_affine(a, affine);
+    T* const kept = kept_gradient<Act>(a);
     if (a.gx || a.gw || a.gb) {
       T* const partial = s.take<T>(a.batch * chunks.per_sample * 2 * channels);
       double* const sums = s.take<double>(a.batch * 2 * channels);
       chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t chunk) {
-        add_sums<Act>(a, affine + n * constants * channels, n, begin, end, partial + chunk * 2 * channels);
+        add_sums<Act>(a, affine + n * constants * channels, n, begin, end, kept,
+                      partial + chunk * 2 * channels);
       });
       run_chunks(cx, a.batch * 2 * channels, 256, [&](index_t begin, index_t end, index_t, int) {
         for (index_t i = begin; i < end; ++i) {
@@ -191,10 +233,19 @@ struct kernel<op::group_norm_grad, cpu, T> {
       add_weights(a, sums);
       if (a.gx) set_projection(a, sums, affine);
     }
+    if (kept) return write_kept(cx, a, chunks, affine, kept);
     if (a.gx || a.gskip)
       chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t) {
         write_gradients<Act>(a, affine + n * constants * channels, n, begin, end);
       });
+  }
+
+  /// Where the first pass leaves the gradient at the activation's input, or null.
+  template <activation Act>
+  static T* kept_gradient(args const& a) {
+    if (Act == activation::none || !a.gx) return nullptr;
+    if (a.gskip && !a.skip_adds) return a.gskip;
+    return Act == activation::gelu && !a.adds ? a.gx : nullptr;
   }
 
   static constexpr index_t constants =
@@ -213,15 +264,17 @@ struct kernel<op::group_norm_grad, cpu, T> {
   }
 
   /// Sum of gu, and of gu (x - mean), of each channel over positions [begin, end): gu is the gradient at the
-  /// activation's input.
+  /// activation's input, which is also written to `kept` unless that is null.
   template <activation Act>
-  static void add_sums(args const& a, T const* mean, index_t n, index_t begin, index_t end, T* sums) {
+  static void add_sums(args const& a, T const* mean, index_t n, index_t begin, index_t end, T* kept,
+                       T* sums) {
     index_t const channels = a.channels;
     T const *const factor = mean + channels, *const offset = factor + channels;
     simd::clear(2 * channels, sums);
     for (index_t p = begin; p < end; ++p) {
       index_t const at = (n * a.positions + p) * channels;
       T const *const x = a.x + at, *const gy = a.gy + at, *const skip = a.skip ? a.skip + at : nullptr;
+      T* const to = kept ? kept + at : nullptr;
       simd::each_register<T>(channels, [&](index_t c, auto lanes) {
         auto const d = simd::load(x + c, lanes) - simd::load(mean + c, lanes);
         auto gu = simd::load(gy + c, lanes);
@@ -229,11 +282,41 @@ struct kernel<op::group_norm_grad, cpu, T> {
           auto u = simd::fma(d, simd::load(factor + c, lanes), simd::load(offset + c, lanes));
           if (skip) u += simd::load(skip + c, lanes);
           gu *= simd::activation_slope<Act, T>(u);
+          if (to) simd::store(to + c, gu, lanes);
         }
         simd::store(sums + c, simd::load(sums + c, lanes) + gu, lanes);
         simd::store(sums + channels + c, simd::fma(gu, d, simd::load(sums + channels + c, lanes)), lanes);
       });
     }
+  }
+
+  /// gx, and gskip if it does not hold its result yet, from what the first pass left.
+  static void write_kept(context<cpu>& cx, args const& a, detail::group_chunks const& chunks, T const* affine,
+                         T const* kept) {
+    index_t const channels = a.channels;
+    T* const gskip = kept == a.gskip ? nullptr : a.gskip;
+    chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t) {
+      T const* const mean = affine + n * constants * channels;
+      T const *const factor = mean + channels, *const constant = mean + 3 * channels,
+                     *const slope = constant + channels;
+      for (index_t p = begin; p < end; ++p) {
+        index_t const at = (n * a.positions + p) * channels;
+        T const *const x = a.x + at, *const from = kept + at;
+        T* const gx = a.gx + at;
+        simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+          auto const d = simd::load(x + c, lanes) - simd::load(mean + c, lanes);
+          auto const gu = simd::load(from + c, lanes);
+          if (gskip) {  // which adds: else the first pass would have left gu there
+            T* const to = gskip + at + c;
+            simd::store(to, simd::load(to, lanes) + gu, lanes);
+          }
+          auto g = simd::fma(gu, simd::load(factor + c, lanes), -simd::load(constant + c, lanes));
+          g = simd::fnma(d, simd::load(slope + c, lanes), g);
+          if (a.adds) g += simd::load(gx + c, lanes);
+          simd::store(gx + c, g, lanes);
+        });
+      }
+    });
   }
 
   static void add_weights(args const& a, double const* sums) {
