@@ -2,8 +2,11 @@
 // Convolutions that are matrix products: one tap, and patches that do not overlap.
 #pragma once
 
+#include <cstring>
+
 #include "insula/kernels/cpu/conv_lattice.hpp"
 #include "insula/kernels/cpu/product.hpp"
+#include "insula/kernels/cpu/row.hpp"
 
 namespace insula::detail::conv {
 
@@ -12,43 +15,108 @@ inline bool is_product(op::conv3d_geometry const& g) {
   return g.kernel == cube(1) && g.stride == cube(1) && g.pad == extent{0, 0, 0} && g.groups == 1;
 }
 
-/// Whether every input belongs to one output at most, as in patch embeddings.
+/// Whether every input belongs to one output at most, as in patch embeddings and in shortcuts of stride 2.
 inline bool is_patches(op::conv3d_geometry const& g) {
-  return g.kernel == g.stride && g.pad == extent{0, 0, 0} && g.groups == 1;
+  for (int i = 0; i < 3; ++i)
+    if (g.kernel[i] > g.stride[i] || g.pad[i] != 0) return false;
+  return g.groups == 1;
 }
 
-/// gx (+)= the input gradient of a convolution over patches: per row of outputs one product with the transposed weights,
-/// whose columns (tap, channel) are then put where they belong. Inputs behind the last whole patch get nothing.
+/// Whether a patch is eight inputs, as 2^3 voxels of an image are.
+inline bool has_patches_of_eight(op::conv3d_geometry const& g) {
+  return is_patches(g) && g.kernel.size() * g.in_channels == 8;
+}
+
+/// y = b + the convolution of x with w over patches of eight inputs. All weights of a register of output channels stay in
+/// registers; sums this short would cost convolve more to begin and to end than to compute.
+template <scalar T>
+void convolve_patches_of_eight(context<cpu>& cx, op::conv3d_geometry const& g, T const* x, T const* w,
+                               T const* b, T* y) {
+  extent const out = g.out(), k = g.kernel, step = g.stride;
+  index_t const ci = g.in_channels, co = g.out_channels;
+  index_t at[8];  // of the inputs of a patch, from its first
+  for (index_t i = 0; i < 8; ++i) {
+    index_t const tap = i / ci;
+    at[i] = ((tap / k.w / k.h * g.in.h + tap / k.w % k.h) * g.in.w + tap % k.w) * ci + i % ci;
+  }
+  cx.pool.run(g.batch * out.d * out.h, [&](index_t task, int) {
+    index_t const oh = task % out.h, od = task / out.h % out.d, sample = task / out.h / out.d;
+    T const* const row = x + ((sample * g.in.d + od * step.d) * g.in.h + oh * step.h) * g.in.w * ci;
+    simd::each_register<T>(co, [&](index_t o, auto lanes) {
+      simd::pack<T> weight[8];
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) weight[i] = simd::load(w + i * co + o, lanes);
+      simd::pack<T> const bias = b ? simd::load(b + o, lanes) : simd::zero<T>();
+      T const* from = row;
+      T* to = y + task * out.w * co + o;
+      for (index_t q = 0; q < out.w; ++q, from += step.w * ci, to += co) {
+        simd::pack<T> even = bias, odd = simd::zero<T>();
+#pragma GCC unroll 4
+        for (int i = 0; i < 8; i += 2) {
+          even = simd::fma(simd::broadcast(from[at[i]]), weight[i], even);
+          odd = simd::fma(simd::broadcast(from[at[i + 1]]), weight[i + 1], odd);
+        }
+        simd::store(to, even + odd, lanes);
+      }
+    });
+  });
+}
+
+/// gx (+)= the input gradient of a convolution over patches: per some rows of outputs a product with the transposed weights,
+/// whose columns (tap, channel) are then put where they belong. Inputs between and behind the patches get nothing.
 template <scalar T>
 void patch_gradient(context<cpu>& cx, op::conv3d_geometry const& g, T const* gy, T const* w, bool adds,
                     T* gx) {
-  extent const out = g.out(), k = g.kernel;
-  index_t const columns = k.size() * g.in_channels, segment = k.w * g.in_channels;
-  index_t const row = g.in.w * g.in_channels, length = out.w * segment;
+  constexpr index_t enough_rows = 96,
+                    wide = 64;  // of a product; columns of one tap that are a product of their own
+  extent const out = g.out(), k = g.kernel, step = g.stride;
+  index_t const co = g.out_channels, segment = k.w * g.in_channels, taps = k.d * k.h;
+  index_t const together = segment < wide ? taps : 1, columns = together * segment;
+  index_t const row = g.in.w * g.in_channels, between = (step.w - k.w) * g.in_channels;
   simd::columns<T> const c{columns};
   scratch shared(cx);
-  auto const b =
-      detail::pack_weights<true>(cx, g.out_channels, columns, w, shared.take<T>(g.out_channels * c.padded()));
-  // a task: the input rows of one row of outputs, or one row or plane that no output reaches
-  index_t const rows_h = ceil_divide(g.in.h, k.h), planes = ceil_divide(g.in.d, k.d);
-  cx.pool.run(g.batch * planes * rows_h, [&](index_t task, int worker) {
-    index_t const oh = task % rows_h, od = task / rows_h % planes, sample = task / rows_h / planes;
-    bool const reached = od < out.d && oh < out.h;
+  T* const packed = shared.take<T>(taps / together * co * c.padded());
+  for (index_t t = 0; t < taps; t += together)
+    detail::pack_weights<true>(cx, co, columns, w + t * segment * co,
+                               packed + t / together * co * c.padded());
+  auto const put = [&](T const* from, T* y) {  // one row of inputs, from every output's columns
+    index_t at = 0;
+    for (index_t i = 0; i < out.w; ++i, from += columns) {
+      for (index_t j = 0; j < segment; ++j) y[at + j] = adds ? y[at + j] + from[j] : from[j];
+      at += segment;
+      index_t const none = at + between < row ? between : row - at;
+      if (!adds) std::memset(y + at, 0, std::size_t(none) * sizeof(T));
+      at += none;
+    }
+    if (!adds) std::memset(y + at, 0, std::size_t(row - at) * sizeof(T));
+  };
+  // a task: the input rows from some rows of outputs to the next
+  index_t const rows_h = ceil_divide(g.in.h, step.h), planes = ceil_divide(g.in.d, step.d);
+  index_t const some = ceil_divide(enough_rows, out.w), blocks = ceil_divide(rows_h, some);
+  cx.pool.run(g.batch * planes * blocks, [&](index_t task, int worker) {
+    index_t const od = task / blocks % planes, sample = task / blocks / planes;
+    index_t const from = task % blocks * some, to = from + some < rows_h ? from + some : rows_h;
+    index_t const end = od == out.d ? from : to < out.h ? to : out.h;  // of the rows that are there
     scratch memory(cx, worker);
-    T* const part = memory.take<T>(out.w * columns);
-    if (reached)
-      simd::panel_product(out.w, c, 0, c.panels(), g.out_channels,
-                          gy + ((sample * out.d + od) * out.h + oh) * out.w * g.out_channels, g.out_channels,
-                          b, 0, {}, part, columns);
-    for (index_t d = od * k.d; d < (od + 1) * k.d && d < g.in.d; ++d)
-      for (index_t h = oh * k.h; h < (oh + 1) * k.h && h < g.in.h; ++h) {
-        T* const y = gx + ((sample * g.in.d + d) * g.in.h + h) * row;
-        index_t const filled = reached ? length : 0;
-        T const* from = part + ((d - od * k.d) * k.h + h - oh * k.h) * segment;
-        for (index_t i = 0; i < filled; i += segment, from += columns)
-          for (index_t j = 0; j < segment; ++j) y[i + j] = adds ? y[i + j] + from[j] : from[j];
-        if (!adds) simd::clear(row - filled, y + filled);
-      }
+    T* const part = memory.take<T>(some * out.w * columns);
+    auto const input = [&](index_t oh, index_t d, index_t h) {
+      return gx + ((sample * g.in.d + od * step.d + d) * g.in.h + oh * step.h + h) * row;
+    };
+    for (index_t t = 0; t < taps && end > from; t += together) {
+      simd::panel_product((end - from) * out.w, c, 0, c.panels(), co,
+                          gy + ((sample * out.d + od) * out.h + from) * out.w * co, co,
+                          simd::right_operand<T>{packed + t / together * co * c.padded(), co}, 0, {}, part,
+                          columns);
+      for (index_t s = 0; s < together; ++s)
+        for (index_t oh = from; oh < end; ++oh)
+          put(part + (oh - from) * out.w * columns + s * segment, input(oh, (t + s) / k.h, (t + s) % k.h));
+    }
+    if (adds) return;
+    for (index_t oh = from; oh < to; ++oh)
+      for (index_t d = 0; d < step.d && od * step.d + d < g.in.d; ++d)
+        for (index_t h = 0; h < step.h && oh * step.h + h < g.in.h; ++h)
+          if (oh >= end || d >= k.d || h >= k.h)
+            std::memset(input(oh, d, h), 0, std::size_t(row) * sizeof(T));
   });
 }
 

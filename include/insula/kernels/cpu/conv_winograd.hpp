@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "insula/kernels/cpu/conv_direct.hpp"
+#include "insula/kernels/cpu/conv_source.hpp"
 #include "insula/kernels/cpu/conv_weights.hpp"
 
 namespace insula::detail::conv {
@@ -102,7 +103,7 @@ inline bool suits_winograd(lattice const& l) {
 /// The number of tiles' outputs per axis, of 1 (direct), 2 and at most `most` = 4, that costs least: products of each weight,
 /// plus what it costs to bring in and to transform the weight, which counts for small volumes.
 inline int cheapest_winograd(lattice const& l, int most) {
-  constexpr index_t weight_cost = 64;  // in products; measured, 192 channels at 12^3 and 384 at 6^3
+  constexpr index_t weight_cost = 8;  // in products
   auto const cost = [&](int m) {
     index_t const a = m == 1 ? 3 : m + 2;
     index_t const tiles =
@@ -186,11 +187,11 @@ void each_depth(lattice const& l, winograd_block const& b, F f) {
   }
 }
 
-/// v[A A][plane][run][channels padded], `each` from one matrix to the next: the transformed inputs of a block. Planes
-/// outside of the input are left as they are.
+/// v[A A][plane][run][channels padded], `each` from one matrix to the next: the transformed inputs of a block, channels
+/// [from, to). Planes outside of the input are left as they are.
 template <int M, scalar T>
 void transform_inputs(lattice const& l, winograd_cut<M> const& cut, T const* x, winograd_block const& b,
-                      index_t padded, index_t each, T* v) {
+                      index_t from, index_t to, index_t padded, index_t each, T* v) {
   constexpr int A = winograd<M>::A, w = simd::width<T>;
   line const &hl = l.at[1], &wl = l.at[2];
   index_t const ci = l.in_channels, d_from = b.d_from + l.at[0].start,
@@ -200,8 +201,8 @@ void transform_inputs(lattice const& l, winograd_cut<M> const& cut, T const* x, 
     for (index_t t = b.from; t < b.to; ++t) {
       index_t const h = t / cut.tiles_w * M + hl.start, q = t % cut.tiles_w * M + wl.start;
       bool const inside = h >= 0 && q >= 0 && h + A <= hl.in && q + A <= wl.in;
-      for (index_t c = 0; c < ci; c += w) {
-        int const some = ci - c < w ? int(ci - c) : w;
+      for (index_t c = from; c < to; c += w) {
+        int const some = to - c < w ? int(to - c) : w;
         simd::pack<T> half[A][A];
         for (int r = 0; r < A; ++r) {
           simd::pack<T> in[A];
@@ -215,7 +216,7 @@ void transform_inputs(lattice const& l, winograd_cut<M> const& cut, T const* x, 
           }
           winograd<M>::input(in, half[r]);
         }
-        T* const at = v + (t - b.from) * padded + c;
+        T* const at = v + (t - b.from) * padded + c - from;
 #pragma GCC unroll 8
         for (int s = 0; s < A; ++s) {
           simd::pack<T> in[A], out[A];
@@ -230,40 +231,50 @@ void transform_inputs(lattice const& l, winograd_cut<M> const& cut, T const* x, 
   }
 }
 
-/// u[panel][A A][depth tap][in channel][panel's columns], `each` from one matrix to the next: the transformed weights,
-/// rows of whole registers.
+/// u[A A][in channel][panel's columns], `each` from one matrix to the next: the transformed weights of a panel and of
+/// in channels [0, count), rows of whole registers. w: the first of the panel's 3 x 3 weights, rows and taps apart by `row`
+/// and `tap`; of the last register of a row `last` elements are read.
+template <int M, scalar T>
+void transform_panel(panel const& p, index_t count, index_t each, T const* w, index_t row, index_t tap,
+                     int last, T* u) {
+  constexpr int A = winograd<M>::A, width = simd::width<T>;
+  index_t const columns = p.registers * width;
+  for (index_t i = 0; i < count; ++i)
+    for (int v = 0; v < p.registers; ++v) {
+      int const some = v + 1 < p.registers ? width : last;
+      T const* s = w + i * row + v * width;
+      T* y = u + i * columns + v * width;
+      if (v == 0)
+        for (int k = 0; k < 9; ++k) __builtin_prefetch(s + k * tap + 4 * row, 0, 2);  // strided: not foreseen
+      simd::pack<T> half[3][A];
+      for (int c = 0; c < 3; ++c) {
+        simd::pack<T> g[3];
+        for (int r = 0; r < 3; ++r)
+          g[r] = some == width ? simd::load(s + (r * 3 + c) * tap) : simd::load(s + (r * 3 + c) * tap, some);
+        winograd<M>::template weight<T>(g, half[c]);
+      }
+      for (int r = 0; r < A; ++r) {
+        simd::pack<T> const g[3] = {half[0][r], half[1][r], half[2][r]};
+        simd::pack<T> out[A];
+        winograd<M>::template weight<T>(g, out);
+        for (int c = 0; c < A; ++c) simd::store(y + (r * A + c) * each, out[c]);
+      }
+    }
+}
+
+/// u[panel][A A][depth tap][in channel][panel's columns], `each` from one matrix to the next: all transformed weights.
 template <int M, scalar T>
 void transform_weights(context<cpu>& cx, lattice const& l, panels<T> const& cut_channels, index_t each,
                        T const* w, T* u) {
-  constexpr int A = winograd<M>::A, width = simd::width<T>;
-  index_t const ci = l.in_channels, co = l.out_channels, taps = l.at[0].taps, pieces = ceil_divide(ci, 16);
+  constexpr int A = winograd<M>::A;
+  index_t const ci = l.in_channels, taps = l.at[0].taps, pieces = ceil_divide(ci, 16);
   cx.pool.run(cut_channels.count * taps * pieces, [&](index_t task, int) {
-    index_t const piece = task % pieces, td = task / pieces % taps;
-    panel const p = cut_channels.at(task / pieces / taps);
-    index_t const columns = p.registers * width, end = (piece + 1) * 16 < ci ? (piece + 1) * 16 : ci;
-    for (index_t i = piece * 16; i < end; ++i)
-      for (int v = 0; v < p.registers; ++v) {
-        int const some = v + 1 < p.registers ? width : p.last;
-        T const* s = w + ((l.at[0].tap + td) * 9 * ci + i) * co + p.from + v * width;
-        T* y = u + task / pieces / taps * A * A * each + (td * ci + i) * columns + v * width;
-        if (v == 0)
-          for (int k = 0; k < 9; ++k)
-            __builtin_prefetch(s + (k * ci + 4) * co, 0, 2);  // strided: not foreseen
-        simd::pack<T> half[3][A];
-        for (int c = 0; c < 3; ++c) {
-          simd::pack<T> g[3];
-          for (int r = 0; r < 3; ++r)
-            g[r] = some == width ? simd::load(s + (r * 3 + c) * ci * co)
-                                 : simd::load(s + (r * 3 + c) * ci * co, some);
-          winograd<M>::template weight<T>(g, half[c]);
-        }
-        for (int r = 0; r < A; ++r) {
-          simd::pack<T> const g[3] = {half[0][r], half[1][r], half[2][r]};
-          simd::pack<T> out[A];
-          winograd<M>::template weight<T>(g, out);
-          for (int c = 0; c < A; ++c) simd::store(y + (r * A + c) * each, out[c]);
-        }
-      }
+    index_t const from = task % pieces * 16, td = task / pieces % taps, i = task / pieces / taps;
+    panel const p = cut_channels.at(i);
+    transform_panel<M>(p, from + 16 < ci ? 16 : ci - from, each,
+                       w + ((l.at[0].tap + td) * 9 * ci + from) * l.out_channels + p.from, l.out_channels,
+                       ci * l.out_channels, p.last,
+                       u + i * A * A * each + (td * ci + from) * p.registers * simd::width<T>);
   });
 }
 
@@ -307,6 +318,96 @@ void transform_outputs(lattice const& l, winograd_cut<M> const& cut, T const* m,
   }
 }
 
+/// Whether transformed weights outweigh transformed inputs so far that they should not go through memory.
+template <int M, scalar T>
+bool is_winograd_small(lattice const& l) {
+  constexpr index_t A = winograd<M>::A, most_rows = 256, least_bytes = 4 << 20;
+  index_t const tiles = ceil_divide(l.at[1].count, M) * ceil_divide(l.at[2].count, M);
+  return l.batch * l.at[0].count * tiles <= most_rows &&
+         A * A * l.at[0].taps * l.in_channels * l.out_channels * index_t(sizeof(T)) >= least_bytes;
+}
+
+/// The same for is_winograd_small(l): all inputs are transformed first; then a task has a panel of output channels and
+/// all positions. It transforms its weights for some input channels at a time, which meet all tiles at once: they are read
+/// once and their transforms never leave the cache.
+template <int M, scalar T>
+void convolve_winograd_small(context<cpu>& cx, lattice const& l, T const* x, weight_source<T> w, T const* b,
+                             bool adds, T* y) {
+  constexpr index_t A = winograd<M>::A, width = simd::width<T>, least = 16, most = 64;
+  constexpr index_t cache = simd::register_count == 32 ? 40 << 10 : 20 << 10;  // one of the A A products
+  line const& dl = l.at[0];
+  index_t const ci = l.in_channels, planes = dl.count;
+  panels<T> const cut_channels(l.out_channels);
+  winograd_cut<M> cut{};
+  cut.tiles_h = ceil_divide(l.at[1].count, M), cut.tiles_w = ceil_divide(l.at[2].count, M);
+  cut.run = cut.tiles_h * cut.tiles_w, cut.runs = 1, cut.planes = planes, cut.slabs = 1;
+  index_t const run = cut.run, rows = l.batch * planes * run, columns = cut_channels.at(0).registers * width;
+
+  index_t depth = cache / index_t(sizeof(T)) / (rows + dl.taps * columns);
+  depth = depth < least ? least : depth > most ? most : depth;
+  index_t const chunks = ceil_divide(ci, depth);
+  depth = ceil_divide(ceil_divide(ci, chunks), width) *
+          width;  // of the last chunk less may be there, even nothing
+  index_t const v_each = spread<T>((planes + dl.taps - 1) * run * depth), m_each = spread<T>(rows * columns),
+                u_each = spread<T>(dl.taps * depth * columns);
+
+  scratch shared(cx);
+  T* const v = shared.take<T>(l.batch * chunks * A * A * v_each);
+  auto const first = [&](index_t chunk) { return chunk * depth < ci ? chunk * depth : ci; };
+  cx.pool.run(l.batch * chunks, [&](index_t task, int) {
+    index_t const chunk = task % chunks;
+    transform_inputs<M>(l, cut, x, winograd_block{task / chunks, 0, planes, 0, run}, first(chunk),
+                        first(chunk + 1), depth, v_each, v + task * A * A * v_each);
+  });
+  cx.pool.run(cut_channels.count, [&](index_t task, int worker) {
+    panel const p = cut_channels.at(task);
+    index_t const row = p.registers * width;
+    scratch memory(cx, worker);
+    T* const u = memory.take<T>(A * A * u_each);
+    T* const m = memory.take<T>(A * A * m_each);
+    T* const turned = memory.take<T>(w.turned ? 9 * depth * row : 0);
+    stretch* const list = memory.take<stretch>(dl.taps);
+    for (index_t chunk = 0; chunk < chunks; ++chunk) {
+      index_t const from = first(chunk), to = first(chunk + 1);
+      for (index_t t = 0; t < dl.taps; ++t) {
+        if (w.turned)
+          for (index_t k = 0; k < 9; ++k)
+            w.fetch(l, (dl.tap + t) * 9 + k, p, from, to, turned + k * depth * row);
+        T const* const plain = w.w + ((dl.tap + t) * 9 * ci + from) * l.out_channels + p.from;
+        if (w.turned)
+          transform_panel<M>(p, to - from, u_each, turned, row, depth * row, int(width), u + t * depth * row);
+        else
+          transform_panel<M>(p, to - from, u_each, plain, l.out_channels, ci * l.out_channels, p.last,
+                             u + t * depth * row);
+      }
+      for (index_t k = 0; k < A * A; ++k)
+        for (index_t sample = 0; sample < l.batch; ++sample) {
+          winograd_block const all{sample, 0, planes, 0, run};
+          each_depth(l, all, [&](index_t d, index_t end, index_t tap, index_t taps) {
+            for (index_t t = 0; t < taps; ++t) list[t] = {(tap + t) * run * depth, (tap + t) * depth * row};
+            product<T> const one{list,
+                                 taps,
+                                 to - from,
+                                 v + ((sample * chunks + chunk) * A * A + k) * v_each + d * run * depth,
+                                 depth,
+                                 1,
+                                 u + k * u_each,
+                                 row,
+                                 nullptr,
+                                 chunk > 0,
+                                 row,
+                                 width};
+            multiply(one, p.registers, (end - d) * run, m + k * m_each + (sample * planes + d) * run * row);
+          });
+        }
+    }
+    for (index_t sample = 0; sample < l.batch; ++sample)
+      for (index_t d = 0; d < planes; ++d)
+        transform_outputs<M>(l, cut, m + (sample * planes + d) * run * row, m_each,
+                             winograd_block{sample, 0, planes, 0, run}, d, p, b, adds, y);
+  });
+}
+
 /// Of the transformed inputs that one task keeps: what fits the L2 cache beside the products.
 inline constexpr index_t winograd_bytes = simd::register_count == 32 ? 768 << 10 : 384 << 10;
 
@@ -339,7 +440,7 @@ void convolve_winograd(context<cpu>& cx, lattice const& l, T const* x, T const* 
     T* const v = memory.take<T>(A * A * v_each);
     T* const m = memory.take<T>(A * A * m_each);
     stretch* const list = memory.take<stretch>(dl.taps);
-    transform_inputs<M>(l, cut, x, block, padded, v_each, v);
+    transform_inputs<M>(l, cut, x, block, 0, ci, padded, v_each, v);
 
     for (index_t i = cut_channels.count * part / parts; i < cut_channels.count * (part + 1) / parts; ++i) {
       panel const p = cut_channels.at(i);
@@ -477,7 +578,7 @@ void weight_gradient_winograd(context<cpu>& cx, lattice const& l, T const* x, T 
     for (index_t i = first; i < blocks * (lane + 1) / lanes; ++i) {
       auto const block = winograd_block::of(l, cut, i);
       index_t const run = block.run();
-      transform_inputs<M>(l, cut, x, block, padded, v_each, v);
+      transform_inputs<M>(l, cut, x, block, 0, ci, padded, v_each, v);
       for (index_t q = cut_channels.count * part / parts; q < cut_channels.count * (part + 1) / parts; ++q) {
         panel const p = cut_channels.at(q);
         index_t const columns = p.registers * width;
