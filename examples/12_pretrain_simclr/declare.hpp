@@ -39,8 +39,15 @@ inline void declare(insula::config& c, settings& s) {
   c.add("snapshot_every", s.snapshot_every,
         "of mae: steps between pictures of reconstructions; 0: only at the end",
         {.at_least = 0, .may_change = true});
+  c.add(
+      "optim.rule", s.rule,
+      "of simclr: adam with a constant rate; lars as published, or corrected, with a cosine over the epochs "
+      "and a decay of 1e-6 (mae: always adamw)",
+      {.choices = {"adam", "lars", "lars-corrected"}});
   c.add("optim.rate", s.rate,
-        "learning rate; 0: as published: simclr 3e-4, mae 1.5e-4 per 256 scans of a step",
+        "learning rate; 0: as published: simclr 3e-4, with lars 0.3 per 256 patients of a batch; mae 1.5e-4 "
+        "per 256 "
+        "scans of a step",
         {.at_least = 0, .at_most = 10});
   c.add("optim.warm_up", s.warm_up, "of mae: share of the steps with rising rate",
         {.at_least = 0, .below = 1});

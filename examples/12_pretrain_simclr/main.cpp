@@ -23,7 +23,8 @@ int main(int argc, char** argv) {
     insula::check(s.mae() || s.accumulate == 1,
                   "accumulate is of mae: simclr compares the patients of one batch");
     if (s.epochs == 0) c.set(s.published() ? "epochs=150" : "epochs=30");
-    if (s.rate == 0 && !s.mae()) c.set("optim.rate=3e-4");
+    insula::check(!s.mae() || s.rule == "adam", "optim.rule is ", s.rule, ": it is of simclr, mae has adamw");
+    if (s.rate == 0 && s.rule == "adam" && !s.mae()) c.set("optim.rate=3e-4");
   };
   p.run = [&] {
     program::record(c, s);

@@ -17,15 +17,17 @@ class pretraining_run {
  public:
   using batches = insula::loader<insula::pretraining_batch>;
 
-  template <class Optimisation>
+  /// `more`: further arguments of the trainer.
+  template <class Optimisation, class... More>
   pretraining_run(settings const& s, pretraining_data const& data, insula::extent grid, System& system,
-                  Optimisation o)
+                  Optimisation o, More... more)
       : s_(s),
         data_(data),
         grid_(grid),
         system_(system),
-        trainer_(system, o,
-                 [this](double& waited) -> insula::pretraining_batch const& { return next(waited); }) {
+        trainer_(
+            system, o, [this](double& waited) -> insula::pretraining_batch const& { return next(waited); },
+            std::move(more)...) {
     system_.initialise(s.seed);
   }
 

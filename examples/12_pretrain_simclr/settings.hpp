@@ -10,7 +10,7 @@
 
 struct settings {
   program::scan_settings scans{};
-  std::string out, method = "simclr", model = "small", optimizer = "adam";
+  std::string out, method = "simclr", model = "small", rule = "adam";
   insula::index_t steps = 0, epochs = 0, batch = 6, checkpoint_every = 200, keep = 3, log_every = 10,
                   snapshot_every = 0;
   int accumulate = 1, threads = 0, loaders = 1;

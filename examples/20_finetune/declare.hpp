@@ -96,6 +96,7 @@ inline void check_settings(settings const& s) {
                 ": that is a size of network=vit; resnet has small and paper");
   insula::check(s.layer_decay == 1 || (s.network == "vit" && s.optimizer == "adamw"),
                 "optim.layer_decay needs network=vit and optim.rule=adamw");
+  insula::check(s.drop_path == 0 || s.network == "vit", "optim.drop_path needs network=vit");
   insula::check(s.decay == 0 || s.optimizer == "adamw", "optim.decay needs optim.rule=adamw");
   insula::check(!s.fractions.empty(), "fractions is empty");
   for (double const f : s.fractions)

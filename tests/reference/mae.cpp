@@ -8,10 +8,10 @@
 #include "insula/plain.hpp"
 #include "insula/ssl/token_masking.hpp"
 #include "support/catch.hpp"
-#include "support/neuro_fill.hpp"
+#include "support/fill.hpp"
 
 using namespace insula;
-using support::neuro_fill;
+using support::fill;
 
 namespace {
 
@@ -28,7 +28,7 @@ constexpr index_t batch = 2;
 
 /// All tensors but the tables, numbered in the order of their names.
 template <class T>
-void fill(std::vector<tensor_place> places, T* weights) {
+void fill_weights(std::vector<tensor_place> places, T* weights) {
   initialise(places, weights, {1, 2});  // the tables
   std::erase_if(places, [](auto const& t) { return t.name.ends_with("pos_embed"); });
   std::sort(places.begin(), places.end(), [](auto const& a, auto const& b) { return a.name < b.name; });
@@ -39,13 +39,13 @@ void fill(std::vector<tensor_place> places, T* weights) {
     double const rows = double(t.shape.n[0]), matrix = std::sqrt(6 / (rows + double(t.size()) / rows));
     double const a = token ? 0.02 : t.shape.rank >= 2 ? matrix : 0.1;
     auto const disk =
-        neuro_fill<double>(std::uint32_t(2000 + k), t.size(), a, norm && t.name.ends_with("weight") ? 1 : 0);
+        fill<double>(std::uint32_t(2000 + k), t.size(), a, norm && t.name.ends_with("weight") ? 1 : 0);
     from_disk(t, disk.data(), weights);
   }
 }
 
 token_masks golden_masks() {
-  auto const noise = neuro_fill<double>(4, 16, 0.5, 0.5);
+  auto const noise = fill<double>(4, 16, 0.5, 0.5);
   token_masks masks(8, tokens_kept(8, 0.75), batch);
   for (index_t n = 0; n < batch; ++n) masks.set(n, noise.data() + 8 * n);
   return masks;
@@ -69,8 +69,8 @@ template <class T, class B>
 void golden_pass(double digits, double relative) {
   context<B> cx;
   model<net, input, T, B> m;
-  fill(m.places(), m.w());
-  auto const x = neuro_fill<T>(3, batch * input::size);
+  fill_weights(m.places(), m.w());
+  auto const x = fill<T>(3, batch * input::size);
   auto const masks = golden_masks();
 
   tape<B> t(cx);
@@ -118,7 +118,7 @@ void golden_pass(double digits, double relative) {
 }  // namespace
 
 TEST_CASE("the filler gives the published numbers") {
-  auto const a = neuro_fill(1, 4), b = neuro_fill(7, 3);
+  auto const a = fill<float>(1, 4), b = fill<float>(7, 3);
   double const first[] = {0.1467952, 0.1767875, 0.4082675, 0.8555259},
                second[] = {-0.05675941, 0.94473535, -0.05637561};
   for (std::size_t i = 0; i < 4; ++i) CHECK(std::abs(a[i] - first[i]) < 1e-7);

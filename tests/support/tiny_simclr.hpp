@@ -46,13 +46,11 @@ class tiny_simclr {
   explicit tiny_simclr(int threads = 1, int accumulate = 1)
       : cx_(threads),
         core_(cx_),
-        trainer_(
-            core_,
-            {.steps = 40, .accumulate = accumulate, .rate = {.peak = 3e-3, .minimum = 3e-3, .warm_up = 0}},
-            [this](double&) -> insula::pretraining_batch const& {
-              make_views(next_++, batch_);
-              return batch_;
-            }) {
+        trainer_(core_, {.accumulate = accumulate, .rate = [](insula::index_t) { return 3e-3; }},
+                 [this](double&) -> insula::pretraining_batch const& {
+                   make_views(next_++, batch_);
+                   return batch_;
+                 }) {
     core_.initialise(3);
   }
   insula::step_result train_step(insula::index_t t) {

@@ -5,25 +5,21 @@ import csv
 import gzip
 import pathlib
 import struct
-import subprocess
 import sys
 import tempfile
 
+import expect as checks
+
 BIN, BRAINS = pathlib.Path(sys.argv[1]), sys.argv[2]
-failures = []
 
 
 def run(*arguments):
-    r = subprocess.run([BIN / "09_make_cohort", "--data", BRAINS, *map(str, arguments)], capture_output=True, text=True,
-                       timeout=300)
-    return r.returncode, r.stdout + r.stderr
+    code, out, err = checks.run(BIN / "09_make_cohort", "--data", BRAINS, *arguments)
+    return code, out + err
 
 
 def expect(what, good, detail=""):
-    print(f"{'ok   ' if good else 'FAIL '} {what}")
-    if not good:
-        failures.append(what)
-        print(str(detail)[-2000:])
+    checks.verdict(what, good, str(detail)[-2000:])
 
 
 def rows(path):
@@ -73,4 +69,4 @@ with tempfile.TemporaryDirectory() as folder:
     code, text = run("--out", tmp / "x", "--from", "sub_9")
     expect("no such source: the reason is said", code == 1 and "sub_1/ses_2" in text, text)
 
-sys.exit(1 if failures else 0)
+checks.end()

@@ -9,31 +9,14 @@ import subprocess
 import sys
 import tempfile
 
+import expect as checks
+from expect import expect, same
+
 PROGRAM, DATA = sys.argv[1], pathlib.Path(sys.argv[2])
-failures = []
 
 
 def run(*arguments):
-    r = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=120)
-    return r.returncode, r.stdout, r.stderr
-
-
-def expect(what, result, code, *words):
-    text = result[1] + result[2]
-    missing = [w for w in words if w not in text]
-    if result[0] == code and not missing:
-        print(f"ok    {what}")
-        return
-    failures.append(what)
-    print(f"FAIL  {what}: status {result[0]}, wanted {code}; missing {missing}\n{text[-2000:]}")
-
-
-def same(what, got, wanted):
-    if got == wanted:
-        print(f"ok    {what}")
-        return
-    failures.append(what)
-    print(f"FAIL  {what}: {got!r}, wanted {wanted!r}")
+    return checks.run(PROGRAM, *arguments)
 
 
 def tensors(path):
@@ -152,5 +135,4 @@ with tempfile.TemporaryDirectory() as folder:
     (tmp / "torch").mkdir()
     compare_with_torch(tmp / "torch")
 
-print(f"{len(failures)} failed")
-sys.exit(1 if failures else 0)
+checks.end()

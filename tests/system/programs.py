@@ -11,24 +11,15 @@ import sys
 import tempfile
 import time
 
+import expect as checks
+from expect import expect
+
 BIN, BRAINS = pathlib.Path(sys.argv[1]), sys.argv[2]
-failures = []
 odd_files = {}
 
 
 def run(*arguments, program="10_pretrain_umbra"):
-    r = subprocess.run([BIN / program, *map(str, arguments)], capture_output=True, text=True, timeout=600)
-    return r.returncode, r.stdout, r.stderr
-
-
-def expect(what, result, code, *words):
-    text = result[1] + result[2]
-    missing = [w for w in words if w not in text]
-    if result[0] == code and not missing:
-        print(f"ok    {what}")
-        return
-    failures.append(what)
-    print(f"FAIL  {what}: status {result[0]}, wanted {code}; missing {missing}\n{text[-2000:]}")
+    return checks.run(BIN / program, *arguments)
 
 
 def nifti(voxels, dim=(3, 4, 5, 6), datatype=16, spacing=1.0, magic=b"n+1\0"):
@@ -56,14 +47,14 @@ with tempfile.TemporaryDirectory() as folder:
                  "embeddings_held_out.safetensors", "embeddings_held_out.csv", "config.resolved.toml",
                  "checkpoints/last.safetensors"]:
         if not (tmp / "run" / name).exists():
-            failures.append(f"{name} is missing")
+            checks.failures.append(f"{name} is missing")
     json.loads((tmp / "run" / "alignment.json").read_text())
     shutil.copytree(cohort, tmp / "fewer", ignore=shutil.ignore_patterns("t2.nii.gz"))
     before = (tmp / "run" / "checkpoints" / "last.safetensors").read_bytes()
 
     expect("a folder that holds a run is not overwritten", run(*data, *common(tmp / "run")), 1, "resume")
     if (tmp / "run" / "checkpoints" / "last.safetensors").read_bytes() != before:
-        failures.append("the old checkpoint changed")
+        checks.failures.append("the old checkpoint changed")
     expect("another mode does not resume", run(*data, *common(tmp / "run"), "--resume", "mode=cl"), 1, "mode")
     others = [("optim.rate", "0.0001", "0.001"), ("optim.decay", "0.01", "0.0"), ("optim.clip", "10.0", "1.0"),
               ("ssl.momentum_end", "0.999", "0.9"), ("ssl.alpha_end", "1.0", "0.5"), ("ssl.mask_high", "0.75", "0.6"),
@@ -92,9 +83,9 @@ with tempfile.TemporaryDirectory() as folder:
     expect("a JSON file, overridden", run(*data, *common(tmp / "json", 1), "--config", tmp / "run.json", "mae_batch=1"), 0, "paper: MCL")
     resolved = json.loads((tmp / "json" / "config.resolved.json").read_text())
     if (resolved["steps"], resolved["optim"]["rate"], resolved["mae_batch"]) != (1, 0.001, 1):
-        failures.append(f"config.resolved.json is {resolved}")
+        checks.failures.append(f"config.resolved.json is {resolved}")
     if not (tmp / "json" / "checkpoints" / "best.safetensors").exists():
-        failures.append("best_by keeps no best checkpoint")
+        checks.failures.append("best_by keeps no best checkpoint")
     for mode in ["mim", "cl", "mcl", "cl+mim"]:
         expect(f"mode {mode}", run(*data, *common(tmp / f"mode_{mode}", 1), "mode=" + mode, f"cache={tmp / 'cache'}"), 0,
                f"{mode}, held-out subjects", "cache: 18 volumes, ", "to write)" if mode == "mim" else "18 ready")
@@ -106,7 +97,7 @@ with tempfile.TemporaryDirectory() as folder:
     expect("weights of another architecture", run(*data, *common(tmp / "wrong", 1), "--config", "paper", "--init", weights), 1,
            "last.safetensors does not fit the model", "wrong shape", "encoder.layers1.0.blocks.0.attn.qkv.weight")
     if (tmp / "wrong" / "checkpoints" / "last.safetensors").exists():
-        failures.append("a run with weights that do not fit has begun")
+        checks.failures.append("a run with weights that do not fit has begun")
     expect("a checkpoint of another architecture", run(*data, *common(tmp / "run"), "--config", "paper", "--resume", "held_out=0"), 1,
            'model: "small" in the checkpoint, "paper" now')
 
@@ -156,7 +147,7 @@ with tempfile.TemporaryDirectory() as folder:
            *(f"{name}.nii" for name in odd_files))
     expect("or refused", run("--data", odd, *common(tmp / "x5", 1), "bad_files=refuse"), 1, "cannot be used")
     if (tmp / "x5" / "checkpoints").exists():
-        failures.append("a refused run has left checkpoints")
+        checks.failures.append("a refused run has left checkpoints")
 
     cut = tmp / "cut"
     shutil.copytree(tmp / "run", cut, symlinks=True)
@@ -164,5 +155,4 @@ with tempfile.TemporaryDirectory() as folder:
         f.write_bytes(f.read_bytes()[:5000])
     expect("truncated checkpoints are not resumed from silently", run(*data, *common(cut, 3), "--resume"), 1, "checkpoint")
 
-print(f"{len(failures)} failed")
-sys.exit(1 if failures else 0)
+checks.end()

@@ -5,35 +5,17 @@ import csv
 import json
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 
+import expect as checks
+from expect import expect, same_bytes
+
 BIN, BRAINS = pathlib.Path(sys.argv[1]), sys.argv[2]
-failures = []
 
 
 def run(program, *arguments):
-    r = subprocess.run([BIN / program, *map(str, arguments)], capture_output=True, text=True, timeout=600)
-    return r.returncode, r.stdout, r.stderr
-
-
-def expect(what, result, code, *words):
-    text = result[1] + result[2]
-    missing = [w for w in words if w not in text]
-    if result[0] == code and not missing:
-        print(f"ok    {what}")
-        return
-    failures.append(what)
-    print(f"FAIL  {what}: status {result[0]}, wanted {code}; missing {missing}\n{text[-2000:]}")
-
-
-def equal(what, a, b):
-    if a.read_bytes() == b.read_bytes():
-        print(f"ok    {what}")
-    else:
-        failures.append(what)
-        print(f"FAIL  {what}: {a} and {b} differ")
+    return checks.run(BIN / program, *arguments)
 
 
 def back_to(run_folder, step):
@@ -69,16 +51,16 @@ with tempfile.TemporaryDirectory() as folder:
         return run("12_pretrain_simclr", "--data", cohort / "pretrain.csv", "--out", out, "--batch", 3, "--steps", 3, *short,
                    "checkpoint_every=1", "keep=9", "held_out=0.25", *more)
 
-    for method in ["simclr", "mae"]:
-        out = tmp / method
-        expect(f"{method} trains", pretrain(out, "--method", method), 0)
-        for name in ["report.html", "metrics.csv", "env.json", "split.tsv", "config.resolved.toml", "checkpoints/last.safetensors"]:
-            if not (out / name).exists():
-                failures.append(f"{method}: {name} is missing")
+    for name, *how in [("simclr", "--method", "simclr"), ("lars", "optim.rule=lars"), ("mae", "--method", "mae")]:
+        out = tmp / name
+        expect(f"{name} trains", pretrain(out, *how), 0)
+        for file in ["report.html", "metrics.csv", "env.json", "split.tsv", "config.resolved.toml", "checkpoints/last.safetensors"]:
+            if not (out / file).exists():
+                checks.failures.append(f"{name}: {file} is missing")
         shutil.copytree(out, tmp / "again", symlinks=True)
         back_to(tmp / "again", 1)
-        expect(f"{method} resumes", pretrain(tmp / "again", "--method", method, "--resume"), 0)
-        equal(f"{method} ends as if it had not been stopped", out / "checkpoints/last.safetensors",
+        expect(f"{name} resumes", pretrain(tmp / "again", *how, "--resume"), 0)
+        same_bytes(f"{name} ends as if it had not been stopped", out / "checkpoints/last.safetensors",
               tmp / "again/checkpoints/last.safetensors")
         shutil.rmtree(tmp / "again")
     expect("another temperature does not resume", pretrain(tmp / "simclr", "--resume", "ssl.temperature=0.1"), 1,
@@ -97,16 +79,16 @@ with tempfile.TemporaryDirectory() as folder:
     expect("a ResNet is fine-tuned", finetune(out, "classification", "--init", simclr, "--fractions", "0.5,1"), 0, "AUC", "50 %", "100 %")
     result = json.loads((out / "results.json").read_text())
     if [len(r["per_seed"]) for r in result["results"]] != [2, 2]:
-        failures.append("results.json has other numbers of seeds")
+        checks.failures.append("results.json has other numbers of seeds")
     if len(list(csv.DictReader((out / "predictions.csv").open()))) != 4 * result["results"][0]["test_scans"]:
-        failures.append("predictions.csv has not every test scan of every training")
+        checks.failures.append("predictions.csv has not every test scan of every training")
     shutil.copytree(out, tmp / "ft2", symlinks=True)
     for f in (tmp / "ft2/fraction-1").glob("seed-1/predictions.csv"):
         f.unlink()
     steps = sorted((tmp / "ft2/fraction-1/seed-1/checkpoints").glob("step-*.safetensors"))
     back_to(tmp / "ft2/fraction-1/seed-1", int(steps[0].name[5:13]))
     expect("fine-tuning resumes", finetune(tmp / "ft2", "classification", "--init", simclr, "--fractions", "0.5,1", "--resume"), 0)
-    equal("and ends as if it had not been stopped", out / "results.json", tmp / "ft2/results.json")
+    same_bytes("and ends as if it had not been stopped", out / "results.json", tmp / "ft2/results.json")
 
     expect("a ResNet is probed as published", finetune(tmp / "lp", "regression", "--init", simclr, "--probe"), 0, "MAE")
     expect("and with fixed batch norms", finetune(tmp / "lp2", "regression", "--init", simclr, "--probe", "probe_norm=fixed",
@@ -123,6 +105,7 @@ with tempfile.TemporaryDirectory() as folder:
     expect("a run is not overwritten", finetune(out, "classification", "--init", simclr, "--fractions", "0.5,1"), 1, "resume")
     expect("an unknown setting", finetune(bad, "classification", "--init", simclr, "epoch=3"), 2, "epoch", "epochs")
     expect("a size of another network", finetune(bad, "classification", "--init", simclr, "model=paper-large"), 2, "paper-large", "network=vit")
+    expect("an optimiser of another method", pretrain(bad, "--method", "mae", "optim.rule=lars"), 2, "lars", "adamw")
     expect("a size of another method", pretrain(bad, "model=paper-base"), 2, "paper-base", "mae")
     expect("no weights", finetune(bad, "classification", "--probe"), 2, "--init")
     expect("no such column", finetune(bad, "classification", "--init", simclr, "--label", "diagnosis"), 1, "diagnosis", "label")
@@ -137,5 +120,4 @@ with tempfile.TemporaryDirectory() as folder:
     expect("a missing scan", finetune(tmp / "bad2", "classification", "--init", simclr, f"train={lost}"), 1, "nowhere.nii.gz")
     expect("too few patients", pretrain(tmp / "few", "batch=100"), 1, "100")
 
-print(f"{len(failures)} failed")
-sys.exit(1 if failures else 0)
+checks.end()

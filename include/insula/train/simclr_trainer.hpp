@@ -8,7 +8,6 @@
 
 #include "insula/optim/adam.hpp"
 #include "insula/optim/clip.hpp"
-#include "insula/optim/schedule.hpp"
 #include "insula/ssl/simclr.hpp"
 #include "insula/train/network_io.hpp"
 #include "insula/train/pretraining_batch.hpp"
@@ -19,10 +18,11 @@ namespace insula {
 /// Settings of the optimisation; the defaults are those of 3D-Neuro-SimCLR (model.py, config/config.yaml): Adam, rate 3e-4
 /// without schedule, no decay, no clipping.
 struct simclr_options {
-  index_t steps = 39000;  ///< optimiser steps; a schedule is relative to it
-  int accumulate = 1;     ///< micro-batches per optimiser step; negatives come from one micro-batch
-  warmup_cosine rate{.peak = 3e-4, .minimum = 3e-4, .warm_up = 0};  ///< `total` is set to steps
-  double clip = 0;                                                  ///< global gradient norm; 0: no clipping
+  int accumulate = 1;  ///< micro-batches per optimiser step; negatives come from one micro-batch
+  std::function<double(index_t step)> rate = [](index_t) {
+    return 3e-4;
+  };                ///< learning rate of an optimiser step
+  double clip = 0;  ///< global gradient norm; 0: no clipping
 };
 
 /// System is a simclr<...>; batches of pairs come from a source. Optimizer trains the range of the system: adam, or lars.
@@ -33,12 +33,10 @@ class simclr_trainer {
   using source = std::function<pretraining_batch const&(double& waited)>;
 
   simclr_trainer(System& system, simclr_options o, source next)
-      : simclr_trainer(system, o, std::move(next), Optimizer(System::size)) {}
+      : simclr_trainer(system, std::move(o), std::move(next), Optimizer(System::size)) {}
   simclr_trainer(System& system, simclr_options o, source next, Optimizer optimizer)
-      : system_(system), o_(o), next_(std::move(next)), optimizer_(std::move(optimizer)) {
-    check(o.steps >= 1, "trainer: steps is ", o.steps, ", it must be at least 1");
-    check(o.accumulate >= 1, "trainer: accumulate is ", o.accumulate, ", it must be at least 1");
-    o_.rate.total = o.steps;
+      : system_(system), o_(std::move(o)), next_(std::move(next)), optimizer_(std::move(optimizer)) {
+    check(o_.accumulate >= 1, "trainer: accumulate is ", o_.accumulate, ", it must be at least 1");
   }
 
   /// Optimiser step t: accumulates gradients over the micro-batches, clips, updates. Throws error naming the first tensor if
@@ -54,7 +52,7 @@ class simclr_trainer {
     }
     double const norm = l2_norm(system_.run_context(), system_.g(), System::size);
     if (!std::isfinite(norm) || !std::isfinite(loss)) explain(t, loss);
-    double const rate = o_.rate.at(t), factor = clip_factor(norm, o_.clip);
+    double const rate = o_.rate(t), factor = clip_factor(norm, o_.clip);
     optimizer_.step(system_.run_context(), system_.g(), system_.w(), rate, factor);
     r.add("train/loss", loss);
     r.add("train/grad_norm", norm * factor);
