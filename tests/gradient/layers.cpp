@@ -162,6 +162,17 @@ TEST_CASE("composition: taps, recall, recompute, frozen", "[gradient]") {
   check<repeat<3, block>, small>();
   check<repeat<2, recompute<block>>, small>();
   check<seq<block, recompute<seq<feed_forward<2>, feed_forward<3>>>, block>, small>();
+  using thrifty = residual_with<seq<conv3d<3, cube(3), conv_opts{.pad = cube(1)}>,
+                                    recompute_before<group_norm<3, activation::gelu>, conv3d<3, cube(1)>>>,
+                                group_norm_add<1, activation::gelu>>;
+  check<repeat<3, thrifty>, small>();
+  check<repeat<2, seq<thrifty, recompute_input<group_norm_add<1, activation::gelu>, feed_forward<2>>>>,
+        small>();
+  check<seq<feed_forward<2>, recompute_before<seq<layer_norm, gelu>, linear<5>>, feed_forward<2>>, small>();
+  check<inner_taps<seq<tap<0>, feed_forward<2>, tap<1>, feed_forward<2>,
+                       branch<concat, recompute_before<layer_norm, linear<3>>, recall<0>>,
+                       branch<concat, identity, seq<recall<1>, recompute_before<layer_norm, linear<3>>>>>>,
+        small>();
   check<seq<feed_forward<2>, frozen<feed_forward<2>>, linear<5>>, small>();
   check<seq<frozen<conv3d<4, cube(1)>>, feed_forward<2>>, small>();
   check<seq<tap<0, linear<4>>, feed_forward<2>, tap<1>, feed_forward<2>, branch<concat, identity, recall<1>>,

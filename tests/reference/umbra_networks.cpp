@@ -19,7 +19,8 @@ struct narrow : umbra::paper {
   static constexpr int depths[4] = {2, 2, 2, 2};
   static constexpr int decoder_width = 16;
 };
-using net = umbra::autoencoder<narrow>;
+using net = umbra::tapped_autoencoder<narrow>;
+using trained = umbra::autoencoder<narrow>;  // the same without taps
 using input = shape<1, 32, 48, 64>;
 
 constexpr golden a_f1{
@@ -61,10 +62,10 @@ constexpr golden c_f5{
 template <class T>
 constexpr double tolerance = sizeof(T) == 8 ? 6e-8 : 1e-5;
 
-template <class T, class B>
+template <class Net, class T, class B>
 struct trial {
   context<B> cx;
-  model<net, input, T, B> m;
+  model<Net, input, T, B> m;
   tape<B> t{cx};
   trial() { fill_published(m.places(), m.w()); }
 };
@@ -108,21 +109,24 @@ constexpr gradient_row gradients[] = {
 
 template <class T, class B>
 void case_a() {
-  trial<T, B> r;
+  trial<net, T, B> r;
   auto const x = published_input<T>(input::size, 100000);
   auto const y = apply<net>(r.m.params(), constant<input>(r.t, x.data(), 1));
   compare_pyramid(y, {a_f1, a_f2, a_f3, a_f4, a_f5, a_out}, tolerance<T>);
 }
 
-template <class T, class B>
+template <class Net, class T, class B>
 void case_b(double loss_tolerance, double gradient_tolerance) {
-  trial<T, B> r;
+  trial<Net, T, B> r;
   auto const x = published_input<T>(input::size, 100000);
   mask_batch mask({{32, 48, 64}}, 1);
   mask.set(0, {1, 0, 0, 1});
   CHECK(mask.masked_voxels() == 49152);
-  auto const y = apply<net>(r.m.params(), constant<input>(r.t, x.data(), 1), {.mask = mask.tokens()});
-  compare_pyramid(y, {b_f1, b_f2, b_f3, b_f4, b_f5, b_out}, tolerance<T>);
+  auto const y = apply<Net>(r.m.params(), constant<input>(r.t, x.data(), 1), {.mask = mask.tokens()});
+  if constexpr (std::is_same_v<Net, net>)
+    compare_pyramid(y, {b_f1, b_f2, b_f3, b_f4, b_f5, b_out}, tolerance<T>);
+  else
+    CHECK(deviation(input::value, y.out.value, b_out) < tolerance<T>);
   double const loss = masked_reconstruction(y.out, x.data(), mask.voxels());
   CHECK(std::abs(loss / 1.7871524988471041 - 1) < loss_tolerance);
 
@@ -171,6 +175,7 @@ void case_c() {
 TEST_CASE("the narrow autoencoder has the published number of parameters", "[umbra]") {
   CHECK(program<net, input>::parameters == 4856586);
   CHECK(parameters<net, input>().size() == 162);
+  CHECK(program<trained, input>::weights == program<net, input>::weights);
 }
 
 TEST_CASE("case A: padded windows, partial clamping, shifts on a subset of axes", "[umbra]") {
@@ -180,9 +185,10 @@ TEST_CASE("case A: padded windows, partial clamping, shifts on a subset of axes"
 }
 
 TEST_CASE("case B: masked reconstruction and its gradients", "[umbra]") {
-  SECTION("plain kernels, double") { case_b<double, plain>(1e-12, 5e-9); }
-  SECTION("CPU kernels, double") { case_b<double, cpu>(1e-12, 5e-9); }
-  SECTION("CPU kernels, float") { case_b<float, cpu>(1e-6, 2e-5); }
+  SECTION("plain kernels, double") { case_b<trained, double, plain>(1e-12, 5e-9); }
+  SECTION("CPU kernels, double") { case_b<trained, double, cpu>(1e-12, 5e-9); }
+  SECTION("CPU kernels, float") { case_b<trained, float, cpu>(1e-6, 2e-5); }
+  SECTION("with taps, CPU kernels, double") { case_b<net, double, cpu>(1e-12, 5e-9); }
 }
 
 TEST_CASE("case C: patch padding and odd merging", "[umbra]") {

@@ -13,7 +13,8 @@ using namespace insula::testing;
 
 namespace {
 
-using net = umbra::autoencoder<umbra::paper>;
+using net = umbra::tapped_autoencoder<umbra::paper>;
+using trained = umbra::autoencoder<umbra::paper>;  // the same without taps
 using input = umbra::crop<umbra::paper>;
 
 constexpr golden g_f1{
@@ -67,7 +68,8 @@ struct trial {
     for (int c : {0, 3, 4, 7, 8, 10, 11, 13, 15, 16, 19, 20, 22, 24, 26}) cells[std::size_t(c)] = 1;
     mask.set(0, cells);
     CHECK(mask.masked_voxels() == 491520);
-    auto const y = apply<net>(m.frozen_params(), constant<input>(t, x.data(), 1), {.mask = mask.tokens()});
+    auto const y =
+        apply<trained>(m.frozen_params(), constant<input>(t, x.data(), 1), {.mask = mask.tokens()});
     CHECK(deviation(input::value, y.out.value, h_out) < tolerance);
     double const loss = masked_reconstruction(y.out, x.data(), mask.voxels());
     CHECK(std::abs(loss / 1.6986831844391999 - 1) < (sizeof(T) == 8 ? 1e-12 : 1e-6));

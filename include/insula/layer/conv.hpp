@@ -22,7 +22,7 @@ struct conv_opts {
 template <int Out, extent Kernel, conv_opts O = conv_opts{}>
 struct conv3d : leaf<conv3d<Out, Kernel, O>> {
   static constexpr char const* name = "conv3d";
-  static constexpr traits trait{};
+  static constexpr traits trait{.gx_is_x = true};
 
   static constexpr op::conv3d_geometry geometry(dims in, index_t batch) {
     return {batch, spatial(in), in.n[0], Out, Kernel, O.stride, O.pad, O.groups};
@@ -53,9 +53,15 @@ struct conv3d : leaf<conv3d<Out, Kernel, O>> {
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
     if (!s->active) return;
-    run<op::conv3d_grad, B, T>(
-        cx, {geometry(s->in, m.batch), m.read(s->x), m.weight(s, 0), m.read(s->gy), s->gx_adds,
-             m.write(s->gx), m.weight_gradient(s, 0), O.bias ? m.weight_gradient(s, 1) : nullptr});
+    typename op::conv3d_grad::template args<T> const all{geometry(s->in, m.batch),
+                                                         m.read(s->x),
+                                                         m.weight(s, 0),
+                                                         m.read(s->gy),
+                                                         s->gx_adds,
+                                                         m.write(s->gx),
+                                                         m.weight_gradient(s, 0),
+                                                         O.bias ? m.weight_gradient(s, 1) : nullptr};
+    detail::weights_before_input<op::conv3d_grad, B, T>(cx, s, all);
   }
 };
 

@@ -22,7 +22,7 @@ enum class bias { no, yes };
 template <int Out, bias Bias = bias::yes>
 struct linear : leaf<linear<Out, Bias>> {
   static constexpr char const* name = "linear";
-  static constexpr traits trait{};
+  static constexpr traits trait{.gx_is_x = true};
 
   static constexpr inferred infer(dims in) {
     return in.rank >= 1 ? fits(detail::with_channels(in, Out)) : misfit(fault::rank, in.rank, 2);
@@ -43,10 +43,11 @@ struct linear : leaf<linear<Out, Bias>> {
   template <class B, class T>
   static void backward(context<B>& cx, step const* s, arena<T> const& m) {
     if (!s->active) return;
-    run<op::linear_grad, B, T>(
-        cx, {m.batch * s->in.positions(), s->in.channels(), Out, m.read(s->x), m.weight(s, 0), m.read(s->gy),
-             s->gx_adds, m.write(s->gx), m.weight_gradient(s, 0),
-             Bias == bias::yes ? m.weight_gradient(s, 1) : nullptr});
+    detail::weights_before_input<op::linear_grad, B, T>(
+        cx, s,
+        {m.batch * s->in.positions(), s->in.channels(), Out, m.read(s->x), m.weight(s, 0), m.read(s->gy),
+         s->gx_adds, m.write(s->gx), m.weight_gradient(s, 0),
+         Bias == bias::yes ? m.weight_gradient(s, 1) : nullptr});
   }
 };
 

@@ -165,6 +165,50 @@ struct recompute : L {
   }
 };
 
+/// y = Last(Body(x)): tensors inside Body, its result included, are not kept between the passes; Body's forward pass runs again
+/// just before the backward pass of Last, a single layer, which itself runs once. For cheap bodies whose result an expensive layer reads: a norm
+/// before a convolution. Otherwise as recompute.
+template <layer Body, layer Last>
+requires(Last::leaves == 1) struct recompute_before : seq<Body, Last> {
+  template <int N>
+  static constexpr int lay(plan<N>& p, int x) {
+    int const first = p.steps;
+    x = seq<Body, Last>::lay(p, x);
+    p.recomputed[p.segments++] = {first, p.steps - 1, true};
+    return x;
+  }
+  template <class B, class T>
+  static void backward(context<B>& cx, step const* s, arena<T> const& m) {
+    if (s[Body::leaves].active) {
+      arena<T> second = m;
+      second.again = true;
+      Body::forward(cx, s, second);
+    }
+    seq<Body, Last>::backward(cx, s, m);
+  }
+};
+
+/// L, a single layer whose input the leaf Maker makes in the step before it. That input is not kept between the passes: Maker's
+/// forward pass runs again just before the backward pass of L. For a join that is cheap, which recompute_before does not take.
+template <class Maker, layer L>
+requires(L::leaves == 1 && Maker::leaves == 1) struct recompute_input : L {
+  template <int N>
+  static constexpr int lay(plan<N>& p, int x) {
+    if (p.v[x].made_by != p.steps - 1) throw "recompute_input: the input is not made by the step before";
+    p.recomputed[p.segments++] = {p.steps - 1, p.steps, true};
+    return L::lay(p, x);
+  }
+  template <class B, class T>
+  static void backward(context<B>& cx, step const* s, arena<T> const& m) {
+    if (s->active) {
+      arena<T> second = m;
+      second.again = true;
+      Maker::forward(cx, s - 1, second);
+    }
+    L::backward(cx, s, m);
+  }
+};
+
 /// y = J(Body(x), x)
 template <layer Body, joining J>
 struct residual_with {
@@ -252,6 +296,29 @@ struct tap : L {
     p.v[y].output = true;
     p.tap[Label] = y + 1;
     return x;
+  }
+};
+
+/// L, whose taps serve recall inside L alone. They are no outputs of the network: no memory is held for them or for their
+/// gradients longer than L itself needs it.
+template <layer L>
+struct inner_taps : L {
+  static constexpr inferred follow(inferred f) {
+    inferred const before = f;
+    f = L::follow(f);
+    for (int k = 0; k < most_taps; ++k) f.tap[k] = before.tap[k];
+    return f;
+  }
+  template <int N>
+  static constexpr int lay(plan<N>& p, int x) {
+    int before[most_taps]{};
+    for (int k = 0; k < most_taps; ++k) before[k] = p.tap[k];
+    int const y = L::lay(p, x);
+    for (int k = 0; k < most_taps; ++k) {
+      if (p.tap[k] > 0 && p.tap[k] != before[k]) p.v[p.tap[k] - 1].output = false;
+      p.tap[k] = before[k];
+    }
+    return y;
   }
 };
 

@@ -6,6 +6,7 @@
 #include "insula/device/backend.hpp"
 #include "insula/device/ranks.hpp"
 #include "insula/net/plan.hpp"
+#include "insula/op/kernel.hpp"
 
 namespace insula {
 
@@ -150,5 +151,17 @@ struct join : detail::leaf_defaults {
     d.template leaf<Self>();
   }
 };
+
+namespace detail {
+/// Runs the gradient op of a layer with the trait gx_is_x: where gx lies over x, the weights' gradients first, for they read x.
+template <class Op, class B, class T>
+void weights_before_input(context<B>& cx, step const* s, typename Op::template args<T> a) {
+  if (s->gx < 0 || s->gx != s->x) return run<Op, B, T>(cx, a);
+  auto first = a;
+  first.gx = nullptr, a.gw = a.gb = nullptr;
+  run<Op, B, T>(cx, first);
+  run<Op, B, T>(cx, a);
+}
+}  // namespace detail
 
 }  // namespace insula

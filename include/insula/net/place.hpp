@@ -157,17 +157,17 @@ struct placer {
     for (int u = uses[v]; u > 0; u = next_use[u - 1]) ++n;
     return n;
   }
-  /// The segment that recomputes value v in its inside, or -1.
+  /// The segment that computes value v again, or -1.
   constexpr int inside(int v) const {
     for (int k = 0; k < p.segments; ++k)
-      if (p.v[v].made_by >= p.recomputed[k].first && p.v[v].made_by <= p.recomputed[k].last) return k;
+      if (p.v[v].made_by >= p.recomputed[k].first && p.v[v].made_by < p.recomputed[k].end()) return k;
     return -1;
   }
 
   /// The segment that runs step s again in the backward pass, or -1.
   constexpr int recomputes(int s) const {
     for (int k = 0; mode == memory_mode::training && k < p.segments; ++k)
-      if (s >= p.recomputed[k].first && s <= p.recomputed[k].last && p.at[p.recomputed[k].last].active)
+      if (s >= p.recomputed[k].first && s < p.recomputed[k].end() && p.at[p.recomputed[k].last].active)
         return k;
     return -1;
   }

@@ -49,7 +49,7 @@ struct traits {
   bool gx_is_gy = false;      // gx may share the memory of gy
   bool gx2_is_gy = false;     // gx2 may share the memory of gy
   bool saves_always = false;  // the forward pass needs `saved` even if no backward pass follows
-  bool gx_is_x = false;  // gx may share the memory of x: the last number read of x is the one written over
+  bool gx_is_x = false;      // gx may share the memory of x: no number of x is read after it was written over
   bool saved_stays = false;  // `saved` outlives the first pass of a recompute<>, whose second pass reads it
   token_count tokens = token_count::inherited;
 };
@@ -64,9 +64,12 @@ struct value {
   index_t at = absent, gradient = absent;
 };
 
-/// Steps recomputed together in the backward pass: [first, last].
+/// Steps recomputed together in the backward pass: [first, last], or but for the last.
 struct segment {
   int first = 0, last = 0;
+  bool keeps_last = false;
+
+  constexpr int end() const { return keeps_last ? last : last + 1; }
 };
 
 template <int Steps>

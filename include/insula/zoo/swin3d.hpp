@@ -31,6 +31,14 @@ struct options {
   static constexpr op::merge_order order = op::merging;
   static constexpr bool recompute_stages = false;  ///< activation checkpointing of stages 1 and 2
   static constexpr int modalities = 0;  ///< late fusion of so many; 0: one volume, without fusion weights
+  static constexpr bool plain_taps =
+      false;  ///< the pyramid's taps are the running tensors, not yet normalised
+};
+
+/// O with plain_taps.
+template <class O>
+struct with_plain_taps : O {
+  static constexpr bool plain_taps = true;
 };
 
 namespace detail {
@@ -42,32 +50,52 @@ using norm_add_act = group_norm_add<Groups, Act, Groups == 0 ? learned::no : lea
 template <int Out, int K>
 using conv_without_bias = conv3d<Out, cube(K), conv_opts{.pad = cube(K / 2), .bias = false}>;
 
+/// Last after Norm, whose result is computed again when Last needs it, unless all around is (Again).
+template <bool Again, class Norm, class Last>
+struct normalised {
+  using type = recompute_before<Norm, Last>;
+};
+template <class Norm, class Last>
+struct normalised<true, Norm, Last> {
+  using type = seq<Norm, Last>;
+};
+
 }  // namespace detail
 
-/// y = lrelu(norm2(conv2(lrelu(norm1(conv1(x))))) + x), 3^3 convolutions without bias (MONAI UnetResBlock, C to C).
-template <int C, int Groups>
-using residual_block = residual_with<seq<named<"conv1.conv", detail::conv_without_bias<C, 3>>,
-                                         named<"norm1", detail::norm_act<Groups, activation::leaky_relu>>,
-                                         named<"conv2.conv", detail::conv_without_bias<C, 3>>>,
-                                     named<"norm2", detail::norm_add_act<Groups, activation::leaky_relu>>>;
+/// y = lrelu(norm2(conv2(lrelu(norm1(conv1(x))))) + x), 3^3 convolutions without bias (MONAI UnetResBlock, C to C). Again: the
+/// block is inside recompute<>.
+template <int C, int Groups, bool Again = false>
+using residual_block = residual_with<
+    seq<named<"conv1.conv", detail::conv_without_bias<C, 3>>,
+        typename detail::normalised<Again, named<"norm1", detail::norm_act<Groups, activation::leaky_relu>>,
+                                    named<"conv2.conv", detail::conv_without_bias<C, 3>>>::type>,
+    named<"norm2", detail::norm_add_act<Groups, activation::leaky_relu>>>;
 
 /// The same from any number of channels to C: the shortcut is norm(conv3(x)), a 1^3 convolution.
 template <int C, int Groups>
-using widening_block = branch<named<"norm2", detail::norm_add_act<Groups, activation::leaky_relu>>,
-                              seq<named<"conv1.conv", detail::conv_without_bias<C, 3>>,
-                                  named<"norm1", detail::norm_act<Groups, activation::leaky_relu>>,
-                                  named<"conv2.conv", detail::conv_without_bias<C, 3>>>,
-                              seq<named<"conv3.conv", detail::conv_without_bias<C, 1>>,
-                                  named<"norm3", detail::norm_act<Groups, activation::none>>>>;
+using widening_block =
+    branch<named<"norm2", detail::norm_add_act<Groups, activation::leaky_relu>>,
+           seq<named<"conv1.conv", detail::conv_without_bias<C, 3>>,
+               recompute_before<named<"norm1", detail::norm_act<Groups, activation::leaky_relu>>,
+                                named<"conv2.conv", detail::conv_without_bias<C, 3>>>>,
+           seq<named<"conv3.conv", detail::conv_without_bias<C, 1>>,
+               named<"norm3", detail::norm_act<Groups, activation::none>>>>;
 
 /// One Swin block: attention half-block and feed-forward half-block, each with its norm and shortcut.
 template <class O, int Heads, int Shift>
 using block = seq<window_attention<Heads, cube(O::window), cube(Shift)>, feed_forward<O::mlp_ratio>>;
 
+/// The same right after a residual block, whose result is computed again when the attention needs it.
+template <class O, int Heads>
+using first_block = seq<recompute_input<detail::norm_add_act<O::norm_groups, activation::leaky_relu>,
+                                        window_attention<Heads, cube(O::window)>>,
+                        feed_forward<O::mlp_ratio>>;
+
 /// Patch merging: eight neighbours to channels, LayerNorm(8C), linear 8C -> 2C without bias.
-template <class O, int C>
-using merging =
-    seq<gather_patches<O::order>, named<"norm", layer_norm>, named<"reduction", linear<2 * C, bias::no>>>;
+template <class O, int C, bool Again = false>
+using merging = seq<gather_patches<O::order>,
+                    typename detail::normalised<Again, named<"norm", layer_norm>,
+                                                named<"reduction", linear<2 * C, bias::no>>>::type>;
 
 namespace detail {
 
@@ -78,16 +106,22 @@ struct alternating {  // on its own: some compilers give up a class whose assert
   static_assert(Depth % 2 == 0, "a stage alternates plain and shifted blocks: its depth must be even");
 };
 template <class O, int Stage>
+inline constexpr bool again = O::recompute_stages&& Stage < 2;
+template <class O, int Stage>
 struct transformer_stage {
   static constexpr int h = O::heads[Stage];
-  using type = list<
-      seq<named<"blocks", repeat<O::depths[Stage] / 2, list<block<O, h, 0>, block<O, h, O::window / 2>>>>,
-          named<"downsample", merging<O, channels(O::features, Stage)>>>>;
+  static constexpr bool follows =  // a residual block, and is not repeated
+      O::residual_convolutions && !again<O, Stage> && O::depths[Stage] == 2;
+  using first = std::conditional_t<follows, first_block<O, h>, block<O, h, 0>>;
+  using type =
+      list<seq<named<"blocks", repeat<O::depths[Stage] / 2, list<first, block<O, h, O::window / 2>>>>,
+               named<"downsample", merging<O, channels(O::features, Stage), again<O, Stage>>>>>;
   static_assert(sizeof(alternating<O::depths[Stage]>));
 };
 template <class O, int Stage>
 struct convolution_stage {
-  using type = list<named<"layer", residual_block<channels(O::features, Stage), O::norm_groups>>>;
+  using type =
+      list<named<"layer", residual_block<channels(O::features, Stage), O::norm_groups, again<O, Stage>>>>;
 };
 
 template <bool Is, class L>
@@ -105,7 +139,7 @@ struct stage {
       seq<typename maybe<O::residual_convolutions,
                          named<Convolutions, typename convolution_stage<O, Stage>::type>>::type,
           named<Blocks, typename transformer_stage<O, Stage>::type>>;
-  using type = std::conditional_t<O::recompute_stages && (Stage < 2), recompute<plain_type>, plain_type>;
+  using type = std::conditional_t<again<O, Stage>, recompute<plain_type>, plain_type>;
 };
 
 }  // namespace detail
@@ -136,7 +170,7 @@ namespace detail {
 
 template <class O, int Level, bool Fused = (O::modalities > 0)>
 struct level {
-  using type = plain_layer_norm;
+  using type = std::conditional_t<O::plain_taps, identity, plain_layer_norm>;
 };
 template <class O, int Level>
 struct level<O, Level, true> {
@@ -161,7 +195,7 @@ struct pyramid<O, true> {
 }  // namespace detail
 
 /// The encoder with its five normalised feature maps as taps 0 .. 4 (F..16F channels at 1/2 .. 1/32). Each tap is a layer
-/// norm without weights of the running tensor, which itself passes on un-normalised. With O::modalities the taps are sums
+/// norm without weights of the running tensor, which itself passes on un-normalised; with O::plain_taps they are that tensor. With O::modalities the taps are sums
 /// over modalities, by rows 1 .. 5 of the weights at fusion_tap, and the last is also the result.
 template <class O>
 using pyramid = typename detail::pyramid<O>::type;

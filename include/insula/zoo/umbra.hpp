@@ -32,19 +32,27 @@ struct small : paper {
   static constexpr int crop = 32;
 };
 
+/// The 1^3 convolution of a tap, which with O::plain_taps is normalised here.
+template <class O, int Tap, fixed_string Lateral>
+using lateral = seq<
+    recall<Tap>,
+    std::conditional_t<O::plain_taps,
+                       recompute_before<plain_layer_norm,
+                                        named<Lateral, swin::detail::conv_without_bias<O::decoder_width, 1>>>,
+                       named<Lateral, swin::detail::conv_without_bias<O::decoder_width, 1>>>>;
+
 /// One level of the decoder: p = smooth(up(p) + lateral(f)); smooth = conv 3^3, group norm, GELU.
 template <class O, int Tap, fixed_string Lateral, fixed_string Smooth>
 using decoder_level =
-    seq<branch<resize_add<>, identity,
-               seq<recall<Tap>, named<Lateral, swin::detail::conv_without_bias<O::decoder_width, 1>>>>,
+    seq<branch<resize_add<>, identity, lateral<O, Tap, Lateral>>,
         named<Smooth, seq<named<"conv", swin::detail::conv_without_bias<O::decoder_width, 3>>,
                           named<"norm", swin::detail::norm_act<O::decoder_groups, activation::gelu>>>>>;
 
 /// Feature pyramid decoder over taps 4 .. 0 (models/blocks.py FPNDecoderFeaturesOnly).
 template <class O>
-using decoder = seq<recall<4>, named<"lat5", swin::detail::conv_without_bias<O::decoder_width, 1>>,
-                    decoder_level<O, 3, "lat4", "smooth4">, decoder_level<O, 2, "lat3", "smooth3">,
-                    decoder_level<O, 1, "lat2", "smooth2">, decoder_level<O, 0, "lat1", "smooth1">>;
+using decoder =
+    seq<lateral<O, 4, "lat5">, decoder_level<O, 3, "lat4", "smooth4">, decoder_level<O, 2, "lat3", "smooth3">,
+        decoder_level<O, 1, "lat2", "smooth2">, decoder_level<O, 0, "lat1", "smooth1">>;
 
 /// 1^3 convolution to 8 * Out channels, spread over 2^3 voxels.
 template <int Out>
@@ -53,8 +61,13 @@ using voxel_head = seq<named<"proj", conv3d<8 * Out, cube(1)>>, voxel_shuffle<>>
 /// The masked autoencoder: volume to reconstruction, the pyramid f1 .. f5 as taps 0 .. 4. Its weight range begins with
 /// the encoder's, so encoder<O> runs on the same weights.
 template <class O, int Out = 1>
-using autoencoder = seq<named<"encoder", swin::pyramid<O>>, named<"feats_decoder", decoder<O>>,
-                        named<"head", voxel_head<Out>>>;
+using tapped_autoencoder = seq<named<"encoder", swin::pyramid<O>>, named<"feats_decoder", decoder<O>>,
+                               named<"head", voxel_head<Out>>>;
+
+/// The same on the same weights, without taps: what masked modelling trains. The pyramid is normalised where the decoder reads
+/// it, so neither it nor its gradient is held in between.
+template <class O, int Out = 1>
+using autoencoder = inner_taps<tapped_autoencoder<swin::with_plain_taps<O>, Out>>;
 
 /// Late fusion of Modalities volumes with the published sizes (models/networks.py Swinv2LateFusionFPNDecoder): instance
 /// norms without weights, no mask token.
