@@ -6,7 +6,7 @@
 
 #include "insula/kernels/cpu/conv_lattice.hpp"
 #include "insula/kernels/cpu/product.hpp"
-#include "insula/kernels/cpu/row.hpp"
+#include "insula/kernels/cpu/stream.hpp"
 
 namespace insula::detail::conv {
 
@@ -39,26 +39,35 @@ void convolve_patches_of_eight(context<cpu>& cx, op::conv3d_geometry const& g, T
     index_t const tap = i / ci;
     at[i] = ((tap / k.w / k.h * g.in.h + tap / k.w % k.h) * g.in.w + tap % k.w) * ci + i % ci;
   }
-  cx.pool.run(g.batch * out.d * out.h, [&](index_t task, int) {
+  bool const past_cache = g.batch * out.size() * co * index_t(sizeof(T)) >= simd::stream_bytes;
+  cx.pool.run(g.batch * out.d * out.h, [&](index_t task, int worker) {
     index_t const oh = task % out.h, od = task / out.h % out.d, sample = task / out.h / out.d;
+    scratch memory(cx, worker);
+    T* const result = past_cache ? memory.take<T>(out.w * co) : y + task * out.w * co;
     T const* const row = x + ((sample * g.in.d + od * step.d) * g.in.h + oh * step.h) * g.in.w * ci;
     simd::each_register<T>(co, [&](index_t o, auto lanes) {
       simd::pack<T> weight[8];
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) weight[i] = simd::load(w + i * co + o, lanes);
       simd::pack<T> const bias = b ? simd::load(b + o, lanes) : simd::zero<T>();
+      index_t const count = out.w, hop = step.w * ci,
+                    to_hop = co;  // copies: the stores could change what is captured
+      index_t offset[8];
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) offset[i] = at[i];
       T const* from = row;
-      T* to = y + task * out.w * co + o;
-      for (index_t q = 0; q < out.w; ++q, from += step.w * ci, to += co) {
+      T* to = result + o;
+      for (index_t q = 0; q < count; ++q, from += hop, to += to_hop) {
         simd::pack<T> even = bias, odd = simd::zero<T>();
 #pragma GCC unroll 4
         for (int i = 0; i < 8; i += 2) {
-          even = simd::fma(simd::broadcast(from[at[i]]), weight[i], even);
-          odd = simd::fma(simd::broadcast(from[at[i + 1]]), weight[i + 1], odd);
+          even = simd::fma(simd::broadcast(from[offset[i]]), weight[i], even);
+          odd = simd::fma(simd::broadcast(from[offset[i + 1]]), weight[i + 1], odd);
         }
         simd::store(to, even + odd, lanes);
       }
     });
+    if (past_cache) simd::stream(out.w * co, result, y + task * out.w * co);
   });
 }
 
