@@ -54,7 +54,7 @@ class umbra_run {
     auto const& set = data_.held_out().scans.empty() ? data_.training() : data_.held_out();
     insula::umbra_recipe recipe;
     recipe.crop = O::crop;
-    std::vector<float> out(std::size_t(insula::umbra::crop<O>::size));
+    std::vector<float> out(static_cast<std::size_t>(insula::umbra::crop<O>::size));
     for (std::size_t i = 0; i < std::min<std::size_t>(3, set.scans.size()); ++i) {
       auto const x = insula::umbra_mae_validation(data_.read(set.scans[i]), recipe);
       system_.masks().draw(system_.ratio, {s_.seed, insula::mix(0xe1, i), 9});
