@@ -3,6 +3,7 @@
 #pragma once
 
 #include <limits>
+#include <type_traits>
 
 #include "insula/kernels/cpu/row.hpp"
 #include "insula/kernels/plain/pool.hpp"
@@ -56,6 +57,13 @@ INSULA_INLINE simd::mask<T> load_bytes(std::uint8_t const* p, int lanes) {
   return b;
 }
 
+/// One tap of a window, or one window of a voxel: where its channels begin, and the tap's number.
+struct place {
+  index_t at;
+  std::uint8_t tap;
+};
+inline constexpr index_t most_places = 256;  // check_pool: taps are counted in a byte
+
 /// y and pick of one plane of windows: the largest f(c, lanes, value of x) over each window. x: one sample.
 template <scalar T, class F>
 void pool_plane(op::pool3d_geometry const& g, index_t plane, T const* x, T* y, std::uint8_t* pick, F f) {
@@ -67,24 +75,41 @@ void pool_plane(op::pool3d_geometry const& g, index_t plane, T const* x, T* y, s
     span const h(g, 1, oh);
     for (index_t ow = 0; ow < out.w; ++ow, y += channels, pick += pick ? channels : 0) {
       span const w(g, 2, ow);
-      simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-        auto most = simd::broadcast(-std::numeric_limits<T>::infinity());
-        index_t const tap = (d.from * g.kernel.h + h.from) * g.kernel.w + w.from;
-        simd::mask<T> first = lane(tap) - simd::mask<T>{};
-        for (index_t kd = d.from; kd < d.to; ++kd)
-          for (index_t kh = h.from; kh < h.to; ++kh) {
-            T const* from =
-                x + ((d.first + kd) * g.in.h + h.first + kh) * row + (w.first + w.from) * channels + c;
-            index_t k = (kd * g.kernel.h + kh) * g.kernel.w + w.from;
-            for (index_t kw = w.from; kw < w.to; ++kw, ++k, from += channels) {
-              auto const v = f(c, lanes, simd::load(from, lanes));
-              auto const better = (v > most) | (v != v);
-              most = better ? v : most;
-              first = better ? lane(k) - simd::mask<T>{} : first;
-            }
+      place taps[most_places];  // found once for all channels
+      taps[0] = {};
+      int n = 0;
+      for (index_t kd = d.from; kd < d.to; ++kd)
+        for (index_t kh = h.from; kh < h.to; ++kh) {
+          index_t const from = ((d.first + kd) * g.in.h + h.first + kh) * row + w.first * channels;
+          index_t const k = (kd * g.kernel.h + kh) * g.kernel.w;
+          for (index_t kw = w.from; kw < w.to; ++kw) taps[n++] = {from + kw * channels, std::uint8_t(k + kw)};
+        }
+      auto const largest = [&](index_t c, auto lanes, auto registers) {
+        constexpr int count = decltype(registers)::value;  // side by side: comparisons wait for one another
+        simd::pack<T> most[count];
+        simd::mask<T> first[count];
+        for (int v = 0; v < count; ++v)
+          most[v] = simd::broadcast(-std::numeric_limits<T>::infinity()),
+          first[v] = lane(taps[0].tap) - simd::mask<T>{};
+        for (int t = 0; t < n; ++t)
+#pragma GCC unroll 2
+          for (int v = 0; v < count; ++v) {
+            index_t const at = c + v * simd::width<T>;
+            auto const u = f(at, lanes, simd::load(x + taps[t].at + at, lanes));
+            auto const better = (u > most[v]) | (u != u);
+            most[v] = better ? u : most[v];
+            first[v] = better ? lane(taps[t].tap) - simd::mask<T>{} : first[v];
           }
-        simd::store(y + c, most, lanes);
-        if (pick) store_bytes<T>(pick + c, first, lanes);
+        for (int v = 0; v < count; ++v) {
+          simd::store(y + c + v * simd::width<T>, most[v], lanes);
+          if (pick) store_bytes<T>(pick + c + v * simd::width<T>, first[v], lanes);
+        }
+      };
+      constexpr index_t pair = 2 * simd::width<T>;
+      index_t const paired = channels / pair * pair;
+      for (index_t c = 0; c < paired; c += pair) largest(c, simd::whole{}, std::integral_constant<int, 2>{});
+      simd::each_register<T>(channels - paired, [&](index_t c, auto lanes) {
+        largest(paired + c, lanes, std::integral_constant<int, 1>{});
       });
     }
   }
@@ -101,19 +126,25 @@ void unpool_plane(op::pool3d_geometry const& g, index_t plane, T const* gy, std:
     holders const h(g, 1, ih, out.h);
     for (index_t iw = 0; iw < g.in.w; ++iw) {
       holders const w(g, 2, iw, out.w);
+      place windows[most_places];
+      windows[0] = {};
+      int n = 0;
+      for (index_t od = d.from; od < d.to; ++od)
+        for (index_t oh = h.from; oh < h.to; ++oh) {
+          index_t const kd = plane + g.pad.d - od * g.stride.d, kh = ih + g.pad.h - oh * g.stride.h;
+          for (index_t ow = w.from; ow < w.to; ++ow) {
+            index_t const kw = iw + g.pad.w - ow * g.stride.w;
+            windows[n++] = {((od * out.h + oh) * out.w + ow) * channels,
+                            std::uint8_t((kd * g.kernel.h + kh) * g.kernel.w + kw)};
+          }
+        }
       simd::each_register<T>(channels, [&](index_t c, auto lanes) {
         auto sum = simd::zero<T>();
-        for (index_t od = d.from; od < d.to; ++od)
-          for (index_t oh = h.from; oh < h.to; ++oh) {
-            index_t const kd = plane + g.pad.d - od * g.stride.d, kh = ih + g.pad.h - oh * g.stride.h;
-            for (index_t ow = w.from; ow < w.to; ++ow) {
-              index_t const kw = iw + g.pad.w - ow * g.stride.w;
-              index_t const at = ((od * out.h + oh) * out.w + ow) * channels + c;
-              auto const mine = load_bytes<T>(pick + at, lanes) ==
-                                lane((kd * g.kernel.h + kh) * g.kernel.w + kw) - simd::mask<T>{};
-              sum += mine ? simd::load(gy + at, lanes) : simd::zero<T>();
-            }
-          }
+        for (int t = 0; t < n; ++t) {
+          index_t const at = windows[t].at + c;
+          auto const mine = load_bytes<T>(pick + at, lanes) == lane(windows[t].tap) - simd::mask<T>{};
+          sum += mine ? simd::load(gy + at, lanes) : simd::zero<T>();
+        }
         f(ih * g.in.w + iw, c, lanes, sum);
       });
     }
