@@ -59,9 +59,12 @@ struct kernel<op::activate, cpu, T> {
       run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
         T const* const x = a.x + begin;
         T* const y = a.y + begin;
-        simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
-          simd::store(y + i, simd::activated<decltype(act)::value, T>(simd::load(x + i, lanes)), lanes);
-        });
+        if constexpr (decltype(act)::value == activation::gelu)
+          simd::gelu_of_row(end - begin, x, y);
+        else
+          simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
+            simd::store(y + i, simd::activated<decltype(act)::value, T>(simd::load(x + i, lanes)), lanes);
+          });
       });
     });
   }

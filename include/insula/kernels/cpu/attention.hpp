@@ -27,22 +27,42 @@ INSULA_INLINE pack<T> load_least(T const* p, int lanes) {
 
 template <scalar T>
 INSULA_INLINE T largest_of_row(index_t n, T const* x) {
-  pack<T> top = broadcast(-std::numeric_limits<T>::infinity());
-  each_register<T>(n, [&](index_t i, auto lanes) { top = max(load_least(x + i, lanes), top); });
-  return largest<T>(top);
+  constexpr int w = width<T>, at_once = 4;
+  pack<T> top[at_once];
+#pragma GCC unroll 4
+  for (auto& t : top) t = broadcast(-std::numeric_limits<T>::infinity());
+  index_t i = 0;
+  for (; i + at_once * w <= n; i += at_once * w)
+#pragma GCC unroll 4
+    for (int j = 0; j < at_once; ++j) top[j] = max(load(x + i + j * w), top[j]);
+  each_register<T>(n - i, [&](index_t j, auto lanes) { top[0] = max(load_least(x + i + j, lanes), top[0]); });
+  return largest<T>(max(max(top[0], top[1]), max(top[2], top[3])));
 }
 
 /// y = exp(factor x - top), returns the sum. y may be x.
 template <scalar T>
 INSULA_INLINE T exp_of_row(index_t n, T const* x, T factor, T top, T* y) {
-  pack<T> sum{};
+  constexpr int w = width<T>, at_once = 4;
   pack<T> const f = broadcast(factor), t = broadcast(top);
-  each_register<T>(n, [&](index_t i, auto lanes) {
-    pack<T> const e = exp<T>(fma(f, load_least(x + i, lanes), -t));
-    sum += e;
-    store(y + i, e, lanes);
+  pack<T> sum[at_once]{};
+  index_t i = 0;
+  for (; i + at_once * w <= n; i += at_once * w) {
+    pack<T> e[at_once];
+#pragma GCC unroll 4
+    for (int j = 0; j < at_once; ++j) e[j] = fma(f, load(x + i + j * w), -t);
+    exp_all<T>(e);
+#pragma GCC unroll 4
+    for (int j = 0; j < at_once; ++j) {
+      sum[j] += e[j];
+      store(y + i + j * w, e[j]);
+    }
+  }
+  each_register<T>(n - i, [&](index_t j, auto lanes) {
+    pack<T> const e = exp<T>(fma(f, load_least(x + i + j, lanes), -t));
+    sum[0] += e;
+    store(y + i + j, e, lanes);
   });
-  return simd::sum<T>(sum);
+  return simd::sum<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 /// y = alpha x. y may be x.
@@ -96,22 +116,25 @@ struct kernel<op::softmax_grad, cpu, T> {
 
 namespace detail {
 
-/// One head of one sample, and how its tokens are cut: the same for the forward and the backward pass.
+/// One head of one sample, and how its tokens are cut.
 template <scalar T>
 struct attention_head {
-  static constexpr index_t query_block = 96;
-  static constexpr index_t key_block = 4 * simd::panel_registers * simd::width<T>;
+  /// A panel of that many values stays in the L1 cache; the scores of a block of queries, forward, too.
+  static constexpr index_t key_block = 768 / index_t(sizeof(T)), query_block = 48, query_block_backward = 96;
+  static_assert(key_block % (simd::panel_registers * simd::width<T>) == 0);
 
-  index_t tokens, channels, width;
-  T const *q, *k, *v;  // rows 3 channels apart
+  index_t tokens, channels, width, padded;  // padded: from row to row of a copy
+  T const *q, *k, *v;                       // rows 3 channels apart
 
   template <class Args>
   attention_head(Args const& a, index_t task)
-      : tokens(a.tokens), channels(a.channels), width(a.channels / a.heads) {
+      : tokens(a.tokens), channels(a.channels), width(a.channels / a.heads), padded(copied_row<T>(width)) {
     index_t const n = task / a.heads, h = task % a.heads;
     q = a.qkv + n * tokens * 3 * channels + h * width;
     k = q + channels, v = k + channels;
   }
+  /// The same number forward and backward: another rounding of it would be an error of whole rows.
+  T factor() const { return T(1 / std::sqrt(double(width))); }
   index_t row() const { return 3 * channels; }
   index_t key_blocks() const { return chunk_count(tokens, key_block); }
   simd::columns<T> keys(index_t block) const {
@@ -119,9 +142,10 @@ struct attention_head {
     return {left < key_block ? left : key_block};
   }
   simd::columns<T> head() const { return {width}; }
-  /// Elements of a packed transpose of k or v, and of a padded row-major copy.
+  /// Elements of a packed transpose of k or v, of packed values, and of a padded row-major copy.
   index_t transposed_size() const { return width * simd::columns<T>{tokens}.padded(); }
-  index_t copy_size() const { return tokens * head().padded(); }
+  index_t packed_size() const { return tokens * head().padded(); }
+  index_t copy_size() const { return tokens * padded; }
 
   /// Packs key block `block` of the transpose of `from` (k or v) as a right operand of depth `width`.
   void pack_transposed(index_t block, T const* from, T* to) const {
@@ -130,9 +154,12 @@ struct attention_head {
       simd::pack_panel_transposed(c, p, width, from + block * key_block * row(), row(),
                                   to + c.first(p) * width);
   }
+  /// Packs the values of key block `block` as a right operand of as many rows as it has keys.
+  void pack_values(index_t block, T* to) const {
+    simd::pack_panels(head(), 0, head().panels(), keys(block).n, v + block * key_block * row(), row(), to);
+  }
   /// Copies rows [begin, end) of a head's columns (rows `stride` apart) to rows padded with zeros.
   void copy_padded(index_t begin, index_t end, T const* from, index_t stride, T* to) const {
-    index_t const padded = head().padded();
     for (index_t r = begin; r < end; ++r) {
       simd::copy(width, from + r * stride, to + r * padded);
       for (index_t e = width; e < padded; ++e) to[r * padded + e] = T(0);
@@ -163,8 +190,9 @@ struct kernel<op::attention, cpu, T> {
       T* const keys = s.take<T>(head.transposed_size());
       for (index_t b = 0; b < head.key_blocks(); ++b)
         head.pack_transposed(b, head.k, keys + b * head_type::key_block * head.width);
-      T* const values = s.take<T>(head.copy_size());
-      head.copy_padded(0, a.tokens, head.v, head.row(), values);
+      T* const values = s.take<T>(head.packed_size());
+      for (index_t b = 0; b < head.key_blocks(); ++b)
+        head.pack_values(b, values + b * head_type::key_block * head.head().padded());
       for (index_t b = groups.begin(group); b < groups.end(group); ++b)
         one_block(cx, worker, a, head, task / groups.count, b * head_type::query_block, keys, values);
     });
@@ -178,7 +206,7 @@ struct kernel<op::attention, cpu, T> {
     index_t const m = a.tokens - row < head_type::query_block ? a.tokens - row : head_type::query_block;
     index_t const width = head.width;
     auto const c = head.head();
-    T const factor = T(1 / std::sqrt(double(width)));
+    T const factor = head.factor();
     scratch s(cx, worker);
     T* const scores = s.take<T>(m * head_type::key_block);
     T *const top = s.take<T>(m), *const sum = s.take<T>(m), *const out = s.take<T>(m * width);
@@ -202,8 +230,8 @@ struct kernel<op::attention, cpu, T> {
         sum[r] += simd::exp_of_row(n.n, score, factor, top[r], score);
       }
       simd::panel_product(m, c, 0, c.panels(), n.n, scores, wide.n,
-                          simd::right_operand<T>{values + first * c.padded(), n.n, c.padded()}, 0,
-                          {nullptr, true}, out, width);
+                          simd::right_operand<T>{values + first * c.padded(), n.n}, 0, {nullptr, true}, out,
+                          width);
     }
     for (index_t r = 0; r < m; ++r) {
       index_t const at = which / a.heads * a.tokens + row + r;
@@ -246,7 +274,8 @@ struct kernel<op::attention_grad, cpu, T> {
   static void one_group(context<cpu>& cx, int worker, args const& a, index_t which, index_t begin,
                         index_t end, T* gq) {
     head_type const head(a, which);
-    index_t const width = head.width, tokens = a.tokens, padded = head.head().padded();
+    index_t const width = head.width, tokens = a.tokens, padded = head.padded;
+    constexpr index_t most = head_type::query_block_backward;
     index_t const first_row = which / a.heads * tokens, column = which % a.heads * width;
     T const *const o = a.o + first_row * a.channels + column, *const go =
                                                                   a.go + first_row * a.channels + column;
@@ -262,10 +291,8 @@ struct kernel<op::attention_grad, cpu, T> {
              *const rows = s.take<T>(head_type::key_block * padded),
              *const gk = s.take<T>(head_type::key_block * width),
              *const gv = s.take<T>(head_type::key_block * width);
-    T *const p = s.take<T>(head_type::query_block * head_type::key_block), *const gp = s.take<T>(
-                                                                               head_type::query_block *
-                                                                               head_type::key_block);
-    T const factor = T(1 / std::sqrt(double(width)));
+    constexpr index_t broad = copied_row_of_keys();
+    T *const p = s.take<T>(most * broad), *const gp = s.take<T>(most * broad);
     auto const c = head.head();
 
     for (index_t b = begin; b < end; ++b) {
@@ -274,22 +301,22 @@ struct kernel<op::attention_grad, cpu, T> {
       head.pack_transposed(b, head.k, keys);
       head.pack_transposed(b, head.v, values);
       head.copy_padded(0, n.n, head.k + key * head.row(), head.row(), rows);
-      for (index_t row = 0; row < tokens; row += head_type::query_block) {
-        index_t const left = tokens - row, m = left < head_type::query_block ? left : head_type::query_block;
+      for (index_t row = 0; row < tokens; row += most) {
+        index_t const m = tokens - row < most ? tokens - row : most;
         simd::panel_product(m, wide, 0, wide.panels(), width, q + row * padded, padded,
-                            simd::right_operand<T>{keys, width}, 0, {}, p, wide.n);
+                            simd::right_operand<T>{keys, width}, 0, {}, p, broad);
         simd::panel_product(m, wide, 0, wide.panels(), width, g + row * padded, padded,
-                            simd::right_operand<T>{values, width}, 0, {}, gp, wide.n);
-        through_softmax(m, wide.n, factor, a.lse + which * tokens + row, delta + row, p, gp);
+                            simd::right_operand<T>{values, width}, 0, {}, gp, broad);
+        through_softmax(m, wide.n, broad, head, a.lse + which * tokens + row, delta + row, p, gp);
         bool const adds = row > 0;
-        simd::panel_product<true>(n.n, c, 0, c.panels(), m, p, wide.n,
+        simd::panel_product<true>(n.n, c, 0, c.panels(), m, p, broad,
                                   simd::right_operand<T>{g + row * padded, m, padded}, 0, {nullptr, adds}, gv,
                                   width);
-        simd::panel_product<true>(n.n, c, 0, c.panels(), m, gp, wide.n,
+        simd::panel_product<true>(n.n, c, 0, c.panels(), m, gp, broad,
                                   simd::right_operand<T>{q + row * padded, m, padded}, 0, {nullptr, adds}, gk,
                                   width);
-        simd::panel_product(m, c, 0, c.panels(), n.n, gp, wide.n, simd::right_operand<T>{rows, n.n, padded},
-                            0, {nullptr, b > begin}, gq + row * width, width);
+        simd::panel_product(m, c, 0, c.panels(), n.n, gp, broad, simd::right_operand<T>{rows, n.n, padded}, 0,
+                            {nullptr, b > begin}, gq + row * width, width);
       }
       for (index_t j = 0; j < n.n; ++j) {
         T* const to = a.gqkv + (first_row + key + j) * head.row() + column;
@@ -299,16 +326,29 @@ struct kernel<op::attention_grad, cpu, T> {
     }
   }
 
-  /// p <- exp(factor p - lse), gp <- p (gp - delta) factor. Padded columns hold numbers that nobody reads.
-  static void through_softmax(index_t m, index_t n, T factor, T const* lse, T const* delta, T* p, T* gp) {
-    auto const f = simd::broadcast(factor);
-    for (index_t r = 0; r < m; ++r, p += n, gp += n) {
+  static constexpr index_t copied_row_of_keys() { return detail::copied_row<T>(head_type::key_block); }
+
+  /// p <- exp(p / sqrt(width) - lse), gp <- p (gp - delta) / sqrt(width). Padded columns hold numbers that nobody reads.
+  static void through_softmax(index_t m, index_t n, index_t stride, head_type const& head, T const* lse,
+                              T const* delta, T* p, T* gp) {
+    constexpr index_t w = simd::width<T>;
+    auto const f = simd::broadcast(head.factor());
+    for (index_t r = 0; r < m; ++r, p += stride, gp += stride) {
       auto const top = simd::broadcast(lse[r]), d = simd::broadcast(delta[r]);
-      simd::each_register<T>(n, [&](index_t i, auto) {
-        auto const e = simd::exp<T>(simd::fma(f, simd::load(p + i), -top));
-        simd::store(p + i, e);
-        simd::store(gp + i, e * (simd::load(gp + i) - d) * f);
-      });
+      auto const some = [&]<int N>(index_t i) {
+        simd::pack<T> e[N];
+#pragma GCC unroll 4
+        for (int j = 0; j < N; ++j) e[j] = simd::fma(f, simd::load(p + i + j * w), -top);
+        simd::exp_all<T>(e);
+#pragma GCC unroll 4
+        for (int j = 0; j < N; ++j) {
+          simd::store(p + i + j * w, e[j]);
+          simd::store(gp + i + j * w, e[j] * (simd::load(gp + i + j * w) - d) * f);
+        }
+      };
+      index_t i = 0;
+      for (; i + 4 * w <= n; i += 4 * w) some.template operator()<4>(i);
+      for (; i < n; i += w) some.template operator()<1>(i);
     }
   }
 };

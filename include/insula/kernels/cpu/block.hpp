@@ -66,7 +66,7 @@ template <int V>
 inline constexpr int tile_rows = register_count == 32 ? (V >= 3   ? 8
                                                          : V == 2 ? 12
                                                                   : 24)
-                                                      : (V >= 2 ? 4 : 8);
+                                                      : (V >= 2 ? 6 : 8);
 
 /// C (m x n) = A (m x depth) B (depth x n), or += if Adds. Element (i, k) of A is a[i a_row + k a_col], so a transposed
 /// A costs nothing; rows of B and C are contiguous. One thread, no packing: B should fit the L2 cache.

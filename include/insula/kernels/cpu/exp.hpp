@@ -69,61 +69,95 @@ INSULA_INLINE pack<T> integer(pack<T> with) {
 #endif
 }
 
-/// (1 + f q(f)) 2^n
-template <scalar T>
-INSULA_INLINE pack<T> scaled_polynomial(pack<T> f, T const* c, pack<T> with_n) {
+/// (1 + f q(f)) 2^n. Several registers at once: their chains of dependent products hide each other's latency.
+template <scalar T, int N>
+INSULA_INLINE void scaled_polynomials(pack<T> const (&f)[N], T const* c, pack<T> const (&with_n)[N],
+                                      pack<T> (&out)[N]) {
   using constants = exp_constants<T>;
-  pack<T> p = broadcast(c[constants::degree - 1]);
+  pack<T> p[N];
+#pragma GCC unroll 8
+  for (int j = 0; j < N; ++j) p[j] = broadcast(c[constants::degree - 1]);
 #pragma GCC unroll 12
-  for (int i = constants::degree - 2; i >= 0; --i) p = fma(p, f, broadcast(c[i]));
-  p = fma(p, f, broadcast(T(1)));
+  for (int i = constants::degree - 2; i >= 0; --i)
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) p[j] = fma(p[j], f[j], broadcast(c[i]));
+#pragma GCC unroll 8
+  for (int j = 0; j < N; ++j) p[j] = fma(p[j], f[j], broadcast(T(1)));
+#pragma GCC unroll 8
+  for (int j = 0; j < N; ++j) {
 #if defined(INSULA_AVX512)
-  if constexpr (sizeof(T) == 4)
-    return (pack<T>)_mm512_maskz_scalef_ps(__mmask16(-1), (__m512)p, (__m512)with_n);
-  else
-    return (pack<T>)_mm512_maskz_scalef_pd(__mmask8(-1), (__m512d)p, (__m512d)with_n);
+    if constexpr (sizeof(T) == 4)
+      out[j] = (pack<T>)_mm512_maskz_scalef_ps(__mmask16(-1), (__m512)p[j], (__m512)with_n[j]);
+    else
+      out[j] = (pack<T>)_mm512_maskz_scalef_pd(__mmask8(-1), (__m512d)p[j], (__m512d)with_n[j]);
 #else
-  using bits = typename constants::bits;
-  return (pack<T>)((bits)p + ((bits)with_n << constants::mantissa));
+    using bits = typename constants::bits;
+    out[j] = (pack<T>)((bits)p[j] + ((bits)with_n[j] << constants::mantissa));
 #endif
+  }
 }
 
 }  // namespace detail
 
-/// 2^x. Relative error below 2e-7 (float), 5e-16 (double). Below 2^-126 (2^-1022) the result is 0 or not more than
-/// that, from 2^128 (2^1024) on it is infinite; NaN stays NaN.
+/// x <- 2^x of N registers. Relative error below 2e-7 (float), 5e-16 (double). Below 2^-126 (2^-1022) the result is 0
+/// or not more than that, from 2^128 (2^1024) on it is infinite; NaN stays NaN.
+template <scalar T, int N>
+INSULA_INLINE void exp2_all(pack<T> (&x)[N]) {
+  using constants = detail::exp_constants<T>;
+  pack<T> f[N], n[N];
+#pragma GCC unroll 8
+  for (int j = 0; j < N; ++j) {
+#if defined(INSULA_AVX512)  // x minus its nearest integer in one instruction, 0 if x is infinite
+    if constexpr (sizeof(T) == 4)
+      f[j] = (pack<T>)_mm512_maskz_reduce_ps(__mmask16(-1), (__m512)x[j], 8);
+    else
+      f[j] = (pack<T>)_mm512_maskz_reduce_pd(__mmask8(-1), (__m512d)x[j], 8);
+    n[j] = detail::with_integer<T>(x[j]);
+#else
+    pack<T> const y =
+        min(broadcast(constants::most_2), max(broadcast(constants::least_2), x[j]));  // NaN passes
+    n[j] = detail::with_integer<T>(y);
+    f[j] = y - detail::integer<T>(n[j]);
+#endif
+  }
+  detail::scaled_polynomials<T>(f, constants::base_2, n, x);
+}
 template <scalar T>
 INSULA_INLINE pack<T> exp2(pack<T> x) {
-  using constants = detail::exp_constants<T>;
-#if defined(INSULA_AVX512)  // x minus its nearest integer in one instruction, 0 if x is infinite
-  pack<T> f;
-  if constexpr (sizeof(T) == 4)
-    f = (pack<T>)_mm512_maskz_reduce_ps(__mmask16(-1), (__m512)x, 8);
-  else
-    f = (pack<T>)_mm512_maskz_reduce_pd(__mmask8(-1), (__m512d)x, 8);
-  return detail::scaled_polynomial<T>(f, constants::base_2, detail::with_integer<T>(x));
-#else
-  x = min(broadcast(constants::most_2), max(broadcast(constants::least_2), x));  // in this order NaN passes
-  pack<T> const n = detail::with_integer<T>(x);
-  return detail::scaled_polynomial<T>(x - detail::integer<T>(n), constants::base_2, n);
-#endif
+  pack<T> one[1] = {x};
+  exp2_all<T>(one);
+  return one[0];
 }
 
-/// e^x. Relative error below 2e-7 (float), 5e-16 (double). Zero below 2^-126 (2^-1022), infinite beyond the largest
-/// number; NaN stays NaN.
+/// x <- e^x of N registers. Relative error below 2e-7 (float), 5e-16 (double). Zero below 2^-126 (2^-1022), infinite
+/// beyond the largest number; NaN stays NaN.
+template <scalar T, int N>
+INSULA_INLINE void exp_all(pack<T> (&x)[N]) {
+  using constants = detail::exp_constants<T>;
+  pack<T> f[N], n[N], y[N];
+#pragma GCC unroll 8
+  for (int j = 0; j < N; ++j) {
+#if defined(INSULA_AVX512)
+    n[j] = detail::with_integer<T>(x[j] * broadcast(constants::log2e));
+#else
+    n[j] = fma(x[j], broadcast(constants::log2e), broadcast(constants::round));
+#endif
+    pack<T> const whole = detail::integer<T>(n[j]);
+    f[j] = fnma(whole, broadcast(constants::ln2_low), fnma(whole, broadcast(constants::ln2_high), x[j]));
+  }
+  detail::scaled_polynomials<T>(f, constants::base_e, n, y);
+  pack<T> const infinite = broadcast(T(INFINITY));
+#pragma GCC unroll 8
+  for (int j = 0; j < N; ++j)
+    x[j] = x[j] < broadcast(constants::least_e)  ? zero<T>()
+           : x[j] > broadcast(constants::most_e) ? infinite
+                                                 : y[j];
+}
 template <scalar T>
 INSULA_INLINE pack<T> exp(pack<T> x) {
-  using constants = detail::exp_constants<T>;
-#if defined(INSULA_AVX512)
-  pack<T> const with_n = detail::with_integer<T>(x * broadcast(constants::log2e));
-#else
-  pack<T> const with_n = fma(x, broadcast(constants::log2e), broadcast(constants::round));
-#endif
-  pack<T> const n = detail::integer<T>(with_n);
-  pack<T> const f = fnma(n, broadcast(constants::ln2_low), fnma(n, broadcast(constants::ln2_high), x));
-  pack<T> const y = detail::scaled_polynomial<T>(f, constants::base_e, with_n);
-  pack<T> const infinite = broadcast(T(INFINITY));
-  return x < broadcast(constants::least_e) ? zero<T>() : x > broadcast(constants::most_e) ? infinite : y;
+  pack<T> one[1] = {x};
+  exp_all<T>(one);
+  return one[0];
 }
 
 }  // namespace insula::simd

@@ -11,10 +11,12 @@ namespace insula {
 
 namespace detail {
 
-/// The hidden layer is worked on in blocks of four panels.
+/// The hidden layer is worked on in blocks of 192 columns (float): as many rows of the second weights fit the L1 cache
+/// as a panel, and partial results are read and written seldom.
 template <scalar T>
 struct hidden_blocks {
-  static constexpr index_t size = 4 * simd::panel_registers * simd::width<T>;
+  static constexpr index_t size = 768 / index_t(sizeof(T));
+  static_assert(size % (simd::panel_registers * simd::width<T>) == 0);
   index_t hidden;
   constexpr index_t count() const { return chunk_count(hidden, size); }
   constexpr index_t first(index_t i) const { return i * size; }
@@ -41,6 +43,16 @@ void pack_hidden(context<cpu>& cx, hidden_blocks<T> h, index_t width, T const* w
   });
 }
 
+/// C = start + A B, the depth cut so that a panel of B stays in the L1 cache.
+template <scalar T>
+void deep_product(index_t m, simd::columns<T> c, index_t depth, T const* a, index_t a_row,
+                  simd::right_operand<T> b, simd::product_start<T> start, T* out, index_t out_row) {
+  even_blocks const k(depth, block_depth<T>, 1);
+  for (index_t i = 0; i < k.count; ++i)
+    simd::panel_product(m, c, 0, c.panels(), k.end(i) - k.begin(i), a + k.begin(i), a_row, b, k.begin(i),
+                        i == 0 ? start : simd::product_start<T>{nullptr, true}, out, out_row);
+}
+
 /// A bias with zeros up to the register width, or null.
 template <scalar T>
 T const* pad_bias(scratch& s, index_t n, T const* b) {
@@ -54,72 +66,105 @@ T const* pad_bias(scratch& s, index_t n, T const* b) {
 }  // namespace detail
 
 /// Tasks are blocks of rows; if those are few (a deep stage: few tokens, big weights) also groups of hidden blocks,
-/// whose partial results are added in order.
+/// whose partial results are added in order. A task works on strips of rows: few if the weights stay in the L2 cache and
+/// the hidden layer can stay in the L1 cache, else more, so that weights are read less often.
 template <scalar T>
 struct kernel<op::mlp, cpu, T> {
   static void run(context<cpu>& cx, typename op::mlp::args<T> const& a) {
-    if (a.rows == 0 || a.width == 0) return;
-    detail::hidden_blocks<T> const h{a.hidden};
-    simd::columns<T> const c{a.width};
-    detail::even_blocks const rows(a.rows, 240, 24);
-    index_t const wanted = rows.count >= 8 ? 1 : chunk_count(detail::least_tasks, rows.count);
-    detail::even_blocks const groups(h.count(), chunk_count(h.count(), wanted), 1);
-
-    scratch s(cx);
-    T* const w1 = s.take<T>(h.packed(a.width));
-    detail::pack_hidden<false>(cx, h, a.width, a.w1, w1);
-    auto const w2 =
-        detail::pack_weights<false>(cx, a.hidden, a.width, a.w2, s.take<T>(a.hidden * c.padded()));
-    T const* const b1 = detail::pad_bias(s, a.hidden, a.b1);
-    bool const split = groups.count > 1;
-    T* const partial = split ? s.take<T>(groups.count * a.rows * a.width) : nullptr;
-
-    cx.pool.run(rows.count * groups.count, [&](index_t task, int worker) {
-      index_t const row = rows.begin(task / groups.count), group = task % groups.count;
-      index_t const m = rows.end(task / groups.count) - row;
-      scratch mine(cx, worker);
-      T* const normed = mine.take<T>(m * a.width);
-      T* const u = mine.take<T>(m * h.size);
-      for (index_t r = 0; r < m; ++r) {
-        T const* const x = a.x + (row + r) * a.width;
-        auto const stats = simd::statistics_of_row(a.width, x, a.eps);
-        simd::normalise_row(a.width, x, stats, a.norm_w, a.norm_b, normed + r * a.width);
-      }
-      T* const out = (split ? partial + group * a.rows * a.width : a.y) + row * a.width;
-      if (!split) add_shortcut(a, row, m, nullptr, 0);
-      for (index_t b = groups.begin(group); b < groups.end(group); ++b) {
-        auto const wide = h.padded(b);
-        simd::panel_product(m, wide, 0, wide.panels(), a.width, normed, a.width,
-                            simd::right_operand<T>{w1 + h.first(b) * a.width, a.width}, 0,
-                            {b1 ? b1 + h.first(b) : nullptr, false}, u, wide.n);
-        simd::each_register<T>(m * wide.n, [=](index_t i, auto lanes) {
-          simd::store(u + i, simd::gelu<T>(simd::load(u + i, lanes)), lanes);
-        });
-        simd::panel_product(m, c, 0, c.panels(), h.columns(b).n, u, wide.n, w2, h.first(b),
-                            {nullptr, !split || b > groups.begin(group)}, out, a.width);
-      }
-    });
-    if (split)
-      run_chunks(cx, a.rows, chunk_rows(8 * a.width), [&](index_t begin, index_t end, index_t, int) {
-        add_shortcut(a, begin, end - begin, partial, groups.count);
-      });
+    if (a.rows > 0 && a.width > 0) mlp_run(cx, a).run();
   }
 
  private:
-  /// y = x + b2 + partial[0] + partial[1] + ... for m rows.
-  static void add_shortcut(typename op::mlp::args<T> const& a, index_t row, index_t m, T const* partial,
-                           index_t count) {
-    for (index_t r = row; r < row + m; ++r) {
-      T const *const x = a.x + r * a.width, *const b2 = a.b2;
-      T* const y = a.y + r * a.width;
-      simd::each_register<T>(a.width, [&](index_t i, auto lanes) {
-        auto v = simd::load(x + i, lanes);
-        if (b2) v += simd::load(b2 + i, lanes);
-        for (index_t g = 0; g < count; ++g) v += simd::load(partial + (g * a.rows + r) * a.width + i, lanes);
-        simd::store(y + i, v, lanes);
-      });
+  using args = typename op::mlp::args<T>;
+
+  class mlp_run {
+   public:
+    mlp_run(context<cpu>& cx, args const& a)
+        : cx_(cx),
+          a_(a),
+          h_{a.hidden},
+          c_{a.width},
+          rows_(a.rows, 240, 24),
+          groups_(h_.count(), chunk_count(h_.count(), group_count(rows_.count)), 1),
+          strip_(2 * a.width * a.hidden * index_t(sizeof(T)) <= small_weights ? 24 : 96),
+          shared_(cx) {
+      w1_ = shared_.take<T>(h_.packed(a.width));
+      detail::pack_hidden<false>(cx, h_, a.width, a.w1, w1_);
+      w2_ = detail::pack_weights<false>(cx, a.hidden, a.width, a.w2, shared_.take<T>(a.hidden * c_.padded()));
+      b1_ = detail::pad_bias(shared_, a.hidden, a.b1);
+      if (groups_.count > 1) partial_ = shared_.take<T>(groups_.count * a.rows * a.width);
     }
-  }
+
+    void run() {
+      cx_.pool.run(rows_.count * groups_.count, [&](index_t task, int worker) {
+        index_t const group = task % groups_.count, block = task / groups_.count;
+        scratch mine(cx_, worker);
+        T* const normed = mine.take<T>(strip_ * a_.width);
+        T* const u = mine.take<T>(strip_ * h_.size);
+        for (index_t row = rows_.begin(block); row < rows_.end(block); row += strip_) {
+          index_t const m = rows_.end(block) - row < strip_ ? rows_.end(block) - row : strip_;
+          T* const to = (partial_ ? partial_ + group * a_.rows * a_.width : a_.y) + row * a_.width;
+          one_strip(row, m, group, normed, u, to);
+        }
+      });
+      if (partial_)
+        run_chunks(cx_, a_.rows, chunk_rows(8 * a_.width), [&](index_t begin, index_t end, index_t, int) {
+          add_shortcut(begin, end - begin, groups_.count, a_.y + begin * a_.width);
+        });
+    }
+
+   private:
+    static constexpr index_t small_weights = 320 * 1024;  // bytes that stay in the L2 cache beside a strip
+
+    static index_t group_count(index_t row_blocks) {
+      return row_blocks >= 8 ? 1 : chunk_count(detail::least_tasks, row_blocks);
+    }
+
+    void one_strip(index_t row, index_t m, index_t group, T* normed, T* u, T* out) const {
+      index_t const width = a_.width;
+      for (index_t r = 0; r < m; ++r) {
+        T const* const x = a_.x + (row + r) * width;
+        simd::normalise_row(width, x, simd::statistics_of_row(width, x, a_.eps), a_.norm_w, a_.norm_b,
+                            normed + r * width);
+      }
+      if (!partial_) add_shortcut(row, m, 0, out);
+      for (index_t b = groups_.begin(group); b < groups_.end(group); ++b) {
+        auto const wide = h_.padded(b);
+        detail::deep_product(m, wide, width, normed, width,
+                             simd::right_operand<T>{w1_ + h_.first(b) * width, width},
+                             {b1_ ? b1_ + h_.first(b) : nullptr, false}, u, wide.n);
+        simd::gelu_of_row(m * wide.n, u, u);
+        simd::panel_product(m, c_, 0, c_.panels(), h_.columns(b).n, u, wide.n, w2_, h_.first(b),
+                            {nullptr, !partial_ || b > groups_.begin(group)}, out, width);
+      }
+    }
+
+    /// out = x + b2 + partial[0] + partial[1] + ... for m rows.
+    void add_shortcut(index_t row, index_t m, index_t count, T* out) const {
+      for (index_t r = row; r < row + m; ++r, out += a_.width) {
+        T const *const x = a_.x + r * a_.width, *const b2 = a_.b2;
+        simd::each_register<T>(a_.width, [&](index_t i, auto lanes) {
+          auto v = simd::load(x + i, lanes);
+          if (b2) v += simd::load(b2 + i, lanes);
+          for (index_t g = 0; g < count; ++g)
+            v += simd::load(partial_ + (g * a_.rows + r) * a_.width + i, lanes);
+          simd::store(out + i, v, lanes);
+        });
+      }
+    }
+
+    context<cpu>& cx_;
+    args const& a_;
+    detail::hidden_blocks<T> h_;
+    simd::columns<T> c_;
+    detail::even_blocks rows_, groups_;
+    index_t strip_;
+    scratch shared_;
+    T* w1_ = nullptr;
+    simd::right_operand<T> w2_{};
+    T const* b1_ = nullptr;
+    T* partial_ = nullptr;
+  };
 };
 
 /// Tasks are chunks of rows x groups of hidden blocks. Weight gradients of several chunks, and input gradients of
@@ -188,7 +233,8 @@ struct kernel<op::mlp_grad, cpu, T> {
 
    private:
     static constexpr index_t partial_bytes = 12 << 20;  // of weight gradients, all chunks together
-    static constexpr index_t tile_bytes = 640 * 1024;   // of rows in work, inside the L2 cache
+    /// Bytes of rows in work: with the weights that pass by they stay in the L2 cache.
+    static constexpr index_t tile_bytes = (simd::register_count == 32 ? 640 : 320) * 1024;
 
     static index_t chunk_size(args const& a) {
       index_t const weights = 2 * a.width * a.hidden * index_t(sizeof(T));
@@ -206,7 +252,8 @@ struct kernel<op::mlp_grad, cpu, T> {
 
     void add_chunk(index_t chunk, index_t group, int worker, T* pnorm) {
       index_t const width = a_.width, begin = chunks_.begin(chunk), rows = chunks_.end(chunk) - begin;
-      index_t const most = tile_bytes / (2 * (width + h_.size) * index_t(sizeof(T)));
+      index_t const block = h_.hidden < h_.size ? h_.hidden : h_.size;
+      index_t const most = tile_bytes / ((3 * width + 2 * block) * index_t(sizeof(T)));
       detail::even_blocks const tiles(rows, most < 24 ? 24 : most > 192 ? 192 : most, 24);
       T* const pb1 = pb1_ + chunk * a_.hidden;
       T* const pb2 = pb2_ + chunk * width;
@@ -225,24 +272,18 @@ struct kernel<op::mlp_grad, cpu, T> {
     void add_tile(index_t chunk, index_t group, int worker, index_t row, index_t m, bool starts, T* pb1,
                   T* pnorm) {
       index_t const width = a_.width, hidden = a_.hidden;
-      T const* const gy = a_.gy + row * width;
       scratch mine(cx_, worker);
+      index_t const narrow = detail::copied_row<T>(width), broad = detail::copied_row<T>(h_.size);
       auto* const stats = mine.take<simd::row_statistics<T>>(m);
-      T* const normed = mine.take<T>(m * width);
-      T* const u = mine.take<T>(m * h_.size);
-      T* const gu = mine.take<T>(m * h_.size);
+      T *const normed = mine.take<T>(m * narrow), *const gy = mine.take<T>(m * narrow);
+      T *const u = mine.take<T>(m * broad), *const gu = mine.take<T>(m * broad);
       T* const gnormed = gnormed_ ? gnormed_ + (group * a_.rows + row) * width : mine.take<T>(m * width);
       for (index_t r = 0; r < m; ++r) {
         T const* const x = a_.x + (row + r) * width;
         stats[r] = simd::statistics_of_row(width, x, a_.eps);
-        simd::normalise_row(width, x, stats[r], a_.norm_w, a_.norm_b, normed + r * width);
-      }
-      T const* padded_gy = gy;
-      if (c_.padded() != width && a_.gw2) {
-        T* const to = mine.take<T>(m * c_.padded());
-        for (index_t r = 0; r < m; ++r) simd::copy(width, gy + r * width, to + r * c_.padded());
-        for (index_t r = 0; r < m; ++r) clear(c_.padded() - width, to + r * c_.padded() + width);
-        padded_gy = to;
+        simd::normalise_row(width, x, stats[r], a_.norm_w, a_.norm_b, normed + r * narrow);
+        simd::copy(width, a_.gy + (row + r) * width, gy + r * narrow);
+        clear(c_.padded() - width, gy + r * narrow + width);  // right operands are read in whole registers
       }
       index_t const matrix = width * hidden;
       T* const gw1 = pw1_ ? pw1_ + chunk * matrix : a_.gw1;
@@ -252,21 +293,21 @@ struct kernel<op::mlp_grad, cpu, T> {
       for (index_t b = groups_.begin(group); b < groups_.end(group); ++b) {
         auto const c = h_.columns(b), wide = h_.padded(b);
         index_t const first = h_.first(b);
-        simd::panel_product(m, wide, 0, wide.panels(), width, normed, width,
-                            simd::right_operand<T>{w1_ + first * width, width}, 0,
-                            {b1_ ? b1_ + first : nullptr, false}, u, wide.n);
-        simd::panel_product(m, wide, 0, wide.panels(), width, gy, width,
-                            simd::right_operand<T>{w2t_ + first * width, width}, 0, {}, gu, wide.n);
-        through_gelu(m, c.n, wide.n, u, gu, pb1 + first);
+        detail::deep_product(m, wide, width, normed, narrow,
+                             simd::right_operand<T>{w1_ + first * width, width},
+                             {b1_ ? b1_ + first : nullptr, false}, u, broad);
+        detail::deep_product(m, wide, width, gy, narrow, simd::right_operand<T>{w2t_ + first * width, width},
+                             {}, gu, broad);
+        through_gelu(m, c.n, broad, u, gu, pb1 + first);
         if (gw2)
-          simd::panel_product<true>(c.n, c_, 0, c_.panels(), m, u, wide.n,
-                                    simd::right_operand<T>{padded_gy, m, c_.padded()}, 0, {nullptr, adds},
+          simd::panel_product<true>(c.n, c_, 0, c_.panels(), m, u, broad,
+                                    simd::right_operand<T>{gy, m, narrow}, 0, {nullptr, adds},
                                     gw2 + first * width, width);
         if (gw1)
-          simd::panel_product<true>(width, c, 0, c.panels(), m, normed, width,
-                                    simd::right_operand<T>{gu, m, wide.n}, 0, {nullptr, adds}, gw1 + first,
+          simd::panel_product<true>(width, c, 0, c.panels(), m, normed, narrow,
+                                    simd::right_operand<T>{gu, m, broad}, 0, {nullptr, adds}, gw1 + first,
                                     hidden);
-        simd::panel_product(m, c_, 0, c_.panels(), c.n, gu, wide.n, w1t_, first,
+        simd::panel_product(m, c_, 0, c_.panels(), c.n, gu, broad, w1t_, first,
                             {nullptr, b > groups_.begin(group)}, gnormed, width);
       }
       if (!gnormed_)
@@ -275,14 +316,29 @@ struct kernel<op::mlp_grad, cpu, T> {
 
     /// u <- gelu(u), gu <- gu gelu'(u), sums += column sums of gu.
     static void through_gelu(index_t m, index_t n, index_t stride, T* u, T* gu, T* sums) {
-      for (index_t r = 0; r < m; ++r, u += stride, gu += stride)
-        simd::each_register<T>(n, [&](index_t i, auto lanes) {
+      constexpr index_t w = simd::width<T>;
+      index_t const whole = n / (2 * w) * 2 * w;
+      for (index_t r = 0; r < m; ++r, u += stride, gu += stride) {
+        for (index_t i = 0; i < whole; i += 2 * w) {
+          simd::pack<T> const two[2] = {simd::load(u + i), simd::load(u + i + w)};
+          auto const g = simd::gelu_with_slope_all<T>(two);
+#pragma GCC unroll 2
+          for (int j = 0; j < 2; ++j) {
+            auto const gi = simd::load(gu + i + j * w) * g.slope[j];
+            simd::store(u + i + j * w, g.value[j]);
+            simd::store(gu + i + j * w, gi);
+            simd::store(sums + i + j * w, simd::load(sums + i + j * w) + gi);
+          }
+        }
+        simd::each_register<T>(n - whole, [&](index_t j, auto lanes) {
+          index_t const i = whole + j;
           auto const g = simd::gelu_with_slope<T>(simd::load(u + i));
           auto const gi = simd::load(gu + i) * g.slope;
           simd::store(u + i, g.value);
           simd::store(gu + i, gi);
           simd::store(sums + i, simd::load(sums + i, lanes) + gi, lanes);
         });
+      }
     }
 
     /// Gradient of the normalisation, and the shortcut's.

@@ -55,7 +55,17 @@ void pack_panel(columns<T> c, index_t p, index_t depth, T const* b, index_t row,
     }
 }
 
-/// The same for B = transpose of A, A (c.n x depth) row-major.
+/// Packs panels [begin, end), one behind the other. Some rows of B at a time, so that its pages are visited once.
+template <scalar T>
+void pack_panels(columns<T> c, index_t begin, index_t end, index_t depth, T const* b, index_t row, T* to) {
+  constexpr index_t block = 16;  // rows
+  for (index_t k = 0; k < depth; k += block)
+    for (index_t p = begin; p < end; ++p)
+      pack_panel(c, p, depth - k < block ? depth - k : block, b + k * row, row,
+                 to + (c.first(p) - c.first(begin)) * depth + k * c.width_of(p));
+}
+
+/// The same panel for B = transpose of A, A (c.n x depth) row-major.
 template <scalar T>
 void pack_panel_transposed(columns<T> c, index_t p, index_t depth, T const* a, index_t row, T* to) {
   index_t const first = c.first(p), size = c.width_of(p), left = c.n - first;
@@ -65,29 +75,25 @@ void pack_panel_transposed(columns<T> c, index_t p, index_t depth, T const* a, i
 namespace detail {
 
 /// C[0..R)[0..V registers) = (bias | C | 0) + A B, accumulated in registers. A is a[r a_step + k], or a[k a_step + r]
-/// if Across. The last register of C has `last` elements.
+/// if Across. The last register of C has `last` elements. C is as a rule not in the L1 cache: its lines are asked for
+/// before the products and met after them, else the store queue waits for each.
 template <scalar T, int R, int V, bool Across>
 INSULA_INLINE void panel_tile(index_t depth, T const* a, index_t a_step, T const* b, index_t b_step,
-                              T const* bias, bool adds, T* c, index_t c_row, int last) {
+                              T const* bias, bool adds, T* c, index_t c_row, index_t ahead, int last) {
   constexpr int w = width<T>;
   bool const full = last == w;
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r) {
+    __builtin_prefetch(c + ahead + r * c_row, 1);
+    if (V > 1) __builtin_prefetch(c + ahead + r * c_row + V * w - 1, 1);  // rows need not begin with a line
+  }
   pack<T> sum[R][V];
-  if (adds) {
-#pragma GCC unroll 32
-    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) {
-        T const* const from = c + r * c_row + v * w;
-        sum[r][v] = v + 1 < V || full ? load(from) : load(from, last);
-      }
-  } else {
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      pack<T> first = zero<T>();
-      if (bias) first = v + 1 < V || full ? load(bias + v * w) : load(bias + v * w, last);
+  for (int v = 0; v < V; ++v) {
+    pack<T> first = zero<T>();
+    if (bias && !adds) first = v + 1 < V || full ? load(bias + v * w) : load(bias + v * w, last);
 #pragma GCC unroll 32
-      for (int r = 0; r < R; ++r) sum[r][v] = first;
-    }
+    for (int r = 0; r < R; ++r) sum[r][v] = first;
   }
   for (index_t k = 0; k < depth; ++k, b += b_step) {
     pack<T> row[V];
@@ -107,17 +113,17 @@ INSULA_INLINE void panel_tile(index_t depth, T const* a, index_t a_step, T const
     for (int v = 0; v < V; ++v) {
       T* const to = c + r * c_row + v * w;
       if (v + 1 < V || full)
-        store(to, sum[r][v]);
+        store(to, adds ? load(to) + sum[r][v] : sum[r][v]);
       else
-        store(to, sum[r][v], last);
+        store(to, adds ? load(to, last) + sum[r][v] : sum[r][v], last);
     }
 }
 
 template <scalar T, int R, int V, bool Across>
 void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b, index_t b_step,
-                T const* bias, bool adds, T* c, index_t c_row, int last) {
+                T const* bias, bool adds, T* c, index_t c_row, index_t ahead, int last) {
   for (; m >= R; m -= R, a += Across ? R : R * a_step, c += R * c_row)
-    panel_tile<T, R, V, Across>(depth, a, a_step, b, b_step, bias, adds, c, c_row, last);
+    panel_tile<T, R, V, Across>(depth, a, a_step, b, b_step, bias, adds, c, c_row, ahead, last);
   if constexpr (R > 1)
     if (m > 0)
       panel_rows<T,
@@ -125,7 +131,7 @@ void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b
                   : R == 12 ? 4
                   : R == 6  ? 4
                             : R / 2),
-                 V, Across>(m, depth, a, a_step, b, b_step, bias, adds, c, c_row, last);
+                 V, Across>(m, depth, a, a_step, b, b_step, bias, adds, c, c_row, ahead, last);
 }
 
 /// Rows of a tile V registers wide.
@@ -146,11 +152,11 @@ struct product_start {
 
 /// C (m x panels [begin, end) of c) = start + A B[k0 .. k0 + depth). C is row-major, `out` points at its column 0.
 /// A is a[i a_step + k], or a[k a_step + i] if Across: a transposed operand costs nothing. One thread; B and A should
-/// fit the L2 cache.
+/// fit the L2 cache. `ahead`: elements from C to what is written next, if the products are too short to wait for C.
 template <bool Across = false, scalar T>
 void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t depth, T const* a,
                    index_t a_step, right_operand<T> b, index_t k0, product_start<T> start, T* out,
-                   index_t out_row) {
+                   index_t out_row, index_t ahead = 0) {
   constexpr int w = width<T>;
   for (index_t p = begin; p < end; ++p) {
     index_t const first = c.first(p);
@@ -162,7 +168,7 @@ void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t 
     T* const to = out + first;
     auto const rows = [&]<int V>() {
       detail::panel_rows<T, detail::panel_tile_rows<V>, V, Across>(m, depth, a, a_step, panel, step, bias,
-                                                                   start.adds, to, out_row, last);
+                                                                   start.adds, to, out_row, ahead, last);
     };
     if (size == w) {
       rows.template operator()<1>();

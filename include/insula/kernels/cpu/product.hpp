@@ -24,39 +24,139 @@ struct even_blocks {
   constexpr index_t end(index_t i) const { return (i + 1) * size < n ? (i + 1) * size : n; }
 };
 
-/// Packs the weights w (depth x n, or n x depth if Transposed) into panels, one task per panel.
+/// How products are cut: a panel of B that deep stays in the L1 cache, block_rows rows of A of that depth in the L2 cache.
+template <scalar T>
+inline constexpr index_t block_depth = 384 * 4 / index_t(sizeof(T));
+inline constexpr index_t block_rows = 192;
+
+/// Elements from row to row of a copy of `n` columns: an odd number of cache lines, so that no two of 64 rows meet in
+/// the same set of a cache.
+template <scalar T>
+constexpr index_t copied_row(index_t n) {
+  constexpr index_t line = index_t(cache_line / sizeof(T));
+  return (chunk_count(n, line) | 1) * line;
+}
+
+/// Packs panels [begin, end) of the weights w (depth x n, or n x depth if Transposed).
+template <bool Transposed, scalar T>
+void pack_some_weights(simd::columns<T> c, index_t begin, index_t end, index_t depth, T const* w, T* packed) {
+  if constexpr (Transposed)
+    for (index_t p = begin; p < end; ++p)
+      simd::pack_panel_transposed(c, p, depth, w, depth, packed + (c.first(p) - c.first(begin)) * depth);
+  else
+    simd::pack_panels(c, begin, end, depth, w, c.n, packed);
+}
+
+/// Packs all weights, some panels per task.
 template <bool Transposed, scalar T>
 simd::right_operand<T> pack_weights(context<cpu>& cx, index_t depth, index_t n, T const* w, T* packed) {
   simd::columns<T> const c{n};
-  cx.pool.run(c.panels(), [&](index_t p, int) {
-    if constexpr (Transposed)
-      simd::pack_panel_transposed(c, p, depth, w, depth, packed + c.first(p) * depth);
-    else
-      simd::pack_panel(c, p, depth, w, n, packed + c.first(p) * depth);
+  even_blocks const groups(c.panels(), 8, 1);
+  cx.pool.run(groups.count, [&](index_t g, int) {
+    pack_some_weights<Transposed>(c, groups.begin(g), groups.end(g), depth, w,
+                                  packed + c.first(groups.begin(g)) * depth);
   });
   return {packed, depth};
 }
 
-/// y (rows x n) = start + x (rows x depth) B, tasks of row blocks x groups of panels.
-template <scalar T>
-void row_product(context<cpu>& cx, index_t rows, index_t n, index_t depth, T const* x,
-                 simd::right_operand<T> b, simd::product_start<T> start, T* y) {
-  constexpr index_t most_depth = 384 * 4 / index_t(sizeof(T)), most_rows = 192;
-  constexpr index_t panel_bytes = 384 * 1024;  // of B that a task keeps in the L2 cache
-  simd::columns<T> const c{n};
-  even_blocks const r(rows, most_rows, 24), k(depth, most_depth, 1);
-  index_t group = panel_bytes / (k.size * simd::panel_registers * simd::register_bytes);
-  index_t const needed = chunk_count(least_tasks, r.count);
-  if (group > c.panels() / needed) group = c.panels() / needed;
-  if (group < 1) group = 1;
-  even_blocks const g(c.panels(), group, 1);
-  cx.pool.run(r.count * g.count, [&](index_t task, int) {
-    index_t const rb = task / g.count, gb = task % g.count, row = r.begin(rb);
-    for (index_t kb = 0; kb < k.count; ++kb)
-      simd::panel_product(r.end(rb) - row, c, g.begin(gb), g.end(gb), k.end(kb) - k.begin(kb),
-                          x + row * depth + k.begin(kb), depth, b, k.begin(kb),
-                          kb == 0 ? start : simd::product_start<T>{nullptr, true}, y + row * n, n);
-  });
+/// y = start + x W, cut in one of three ways.
+template <bool Transposed, scalar T>
+class row_products {
+ public:
+  row_products(index_t rows, index_t n, index_t depth, T const* x, T const* w, simd::product_start<T> start,
+               T* y)
+      : rows_(rows),
+        n_(n),
+        depth_(depth),
+        x_(x),
+        w_(w),
+        start_(start),
+        y_(y),
+        c_{n},
+        k_(depth, block_depth<T>, 1) {}
+
+  void run(context<cpu>& cx) const {
+    if (rows_ <= few_rows) return by_columns(cx);
+    scratch s(cx);
+    auto const b = pack_weights<Transposed>(cx, depth_, n_, w_, s.take<T>(depth_ * c_.padded()));
+    if (k_.count == 1 && depth_ * c_.padded() * index_t(sizeof(T)) <= small_weights)
+      by_rows(cx, b);
+    else
+      by_blocks(cx, b);
+  }
+
+ private:
+  static constexpr index_t few_rows = 256;
+  static constexpr index_t small_weights =
+      192 * 1024;                       // bytes that stay in the L2 cache beside rows and results
+  static constexpr index_t strip = 24;  // rows, whole tiles whatever the instruction set
+
+  /// Few rows: a task is a group of columns and packs its own weights, which so are read once.
+  void by_columns(context<cpu>& cx) const {
+    even_blocks const g(c_.panels(), group_size(1), 1);
+    cx.pool.run(g.count, [&](index_t task, int worker) {
+      scratch mine(cx, worker);
+      index_t const begin = g.begin(task), end = g.end(task), first = c_.first(begin);
+      T* const packed = mine.take<T>((c_.first(end) - first) * depth_);
+      pack_some_weights<Transposed>(c_, begin, end, depth_, w_, packed);
+      multiply(rows_, begin, end, 0, {packed, depth_, 0, first});
+    });
+  }
+
+  /// Weights that fit the L2 cache: strips of rows meet all columns. The products of a strip are short, and memory far:
+  /// meanwhile the next strip's x and y are asked for, some lines per panel.
+  void by_rows(context<cpu>& cx, simd::right_operand<T> b) const {
+    constexpr index_t line = index_t(cache_line / sizeof(T));
+    even_blocks const r(rows_, block_rows, strip);
+    cx.pool.run(r.count, [&](index_t task, int) {
+      for (index_t row = r.begin(task); row < r.end(task); row += strip) {
+        index_t const m = r.end(task) - row < strip ? r.end(task) - row : strip;
+        index_t const lines = m * depth_ / line, panels = c_.panels();
+        for (index_t p = 0; p < panels; ++p) {
+          for (index_t i = lines * p / panels; i < lines * (p + 1) / panels; ++i)
+            __builtin_prefetch(x_ + (row + strip) * depth_ + i * line, 0, 2);
+          multiply(m, p, p + 1, row, b, strip * n_);
+        }
+      }
+    });
+  }
+
+  /// Blocks of rows times groups of panels.
+  void by_blocks(context<cpu>& cx, simd::right_operand<T> b) const {
+    even_blocks const r(rows_, block_rows, strip), g(c_.panels(), group_size(r.count), 1);
+    cx.pool.run(r.count * g.count, [&](index_t task, int) {
+      index_t const block = task / g.count, group = task % g.count;
+      multiply(r.end(block) - r.begin(block), g.begin(group), g.end(group), r.begin(block), b);
+    });
+  }
+
+  /// Panels per task, so that row blocks x groups are tasks enough.
+  index_t group_size(index_t row_blocks) const {
+    index_t const size = c_.panels() / chunk_count(least_tasks, row_blocks);
+    return size > 1 ? size : 1;
+  }
+  /// Rows [row, row + m) of panels [begin, end).
+  void multiply(index_t m, index_t begin, index_t end, index_t row, simd::right_operand<T> b,
+                index_t ahead = 0) const {
+    for (index_t i = 0; i < k_.count; ++i)
+      simd::panel_product(m, c_, begin, end, k_.end(i) - k_.begin(i), x_ + row * depth_ + k_.begin(i), depth_,
+                          b, k_.begin(i), i == 0 ? start_ : simd::product_start<T>{nullptr, true},
+                          y_ + row * n_, n_, ahead);
+  }
+
+  index_t rows_, n_, depth_;
+  T const *x_, *w_;
+  simd::product_start<T> start_;
+  T* y_;
+  simd::columns<T> c_;
+  even_blocks k_;
+};
+
+/// y (rows x n) = start + x (rows x depth) W, W being w (depth x n), or its transpose (w is n x depth) if Transposed.
+template <bool Transposed, scalar T>
+void row_product(context<cpu>& cx, index_t rows, index_t n, index_t depth, T const* x, T const* w,
+                 simd::product_start<T> start, T* y) {
+  row_products<Transposed, T>(rows, n, depth, x, w, start, y).run(cx);
 }
 
 /// acc[0 .. V registers) += column sums of a packed panel of that width.
@@ -128,7 +228,6 @@ class weight_gradient {
   }
 
  private:
-  static constexpr index_t block_rows = 192;  // of x and gy that a task holds in the cache
   static constexpr index_t panel_columns = simd::panel_registers * simd::width<T>;
   static constexpr index_t half_block = panel_columns < 96 ? 96 / panel_columns : 1;  // panels
   static constexpr index_t chunk_size(index_t rows, index_t tiles) {

@@ -125,13 +125,28 @@ template <class P>
 INSULA_INLINE P fnma(P a, P b, P c) {
   return fma(-a, b, c);
 }
+/// a > b ? a : b and a < b ? a : b, so b if either is NaN. (Written that way compilers make two instructions of it.)
 template <class P>
 INSULA_INLINE P max(P a, P b) {
+#if defined(INSULA_AVX2)
+  if constexpr (sizeof(a[0]) == 4)
+    return (P)_mm256_max_ps((__m256)a, (__m256)b);
+  else
+    return (P)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
   return a > b ? a : b;
+#endif
 }
 template <class P>
 INSULA_INLINE P min(P a, P b) {
+#if defined(INSULA_AVX2)
+  if constexpr (sizeof(a[0]) == 4)
+    return (P)_mm256_min_ps((__m256)a, (__m256)b);
+  else
+    return (P)_mm256_min_pd((__m256d)a, (__m256d)b);
+#else
   return a < b ? a : b;
+#endif
 }
 template <scalar T>
 INSULA_INLINE pack<T> sqrt(pack<T> a) {

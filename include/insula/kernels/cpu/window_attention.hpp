@@ -39,26 +39,42 @@ class forward {
                              slot.qkv + column, 3 * c);
   }
 
-  /// One head of one window: scores of a block of queries stay in the L1 cache until they have met the values.
+  /// One head of one window. A block of keys and values stays in the L1 cache while all tiles of queries meet it. As a
+  /// rule the range of the numbers allows exponentials without a shift, which need no largest score beforehand and
+  /// round least; a tile whose sums are out of range is computed again with the largest score of each row taken off.
   void attend(forward_slot<T>& slot, index_t window, index_t head, scratch& memory) const {
+    constexpr int w = simd::width<T>;
     head_values<T> values(memory, s_);
     values.pack(s_, slot.window, slot.qkv, args_.qkv_b, head);
     T* scores = memory.take<T>(tile_queries * s_.keys);
-    T* sums = memory.take<T>(tile_queries * s_.row);
+    T* sums = memory.take<T>(s_.padded_rows() * s_.row);
+    T* totals = memory.take<T>(s_.padded_rows() * w);
     T const* bias = bias_ + head * s_.tokens * s_.keys;
     T* lse = args_.lse ? args_.lse + (window * s_.heads + head) * s_.tokens : nullptr;
     if (lse)
       for (index_t p = 0; p < s_.tokens - slot.window.rows; ++p) lse[slot.window.padding[p]] = 0;
+    for (index_t i = 0; i < s_.padded_rows() * w; ++i) totals[i] = 0;
+    T const* const no_shift = nullptr;
+    for (index_t j = 0; j < s_.tokens; j += key_block) {
+      index_t const end = j + key_block < s_.keys ? j + key_block : s_.keys;
+      for (index_t first = 0; first < slot.window.rows; first += tile_queries) {
+        query_tile<T> const tile(s_, slot.window, bias, values.mask, first);
+        exponentials<score::unshifted>(s_, slot.window, tile, values, first, j, end, no_shift, scores,
+                                       totals + first * w);
+        weighted_sum(s_, (end < s_.tokens ? end : s_.tokens) - j, scores, values.v + j * s_.row, j > 0,
+                     sums + first * s_.row);
+      }
+    }
     for (index_t first = 0; first < slot.window.rows; first += tile_queries) {
-      T sum[tile_queries], shift[tile_queries];
-      softmax(slot.window, bias, values, first, scores, sum, shift);
-      weighted_sum(s_, scores, values.v, sums);
+      T sum[tile_queries], shift[tile_queries] = {};
+      for (int r = 0; r < tile_queries; ++r) sum[r] = simd::sum<T>(simd::load(totals + (first + r) * w));
+      if (!usual(sum)) shifted(slot.window, bias, values, first, scores, sum, shift, sums + first * s_.row);
       index_t const rows = slot.window.rows - first < tile_queries ? slot.window.rows - first : tile_queries;
       for (index_t r = 0; r < rows; ++r) {
         T* out = slot.normed + (first + r) * s_.channels + head * s_.width;
         auto const factor = simd::broadcast(1 / sum[r]);
         for_packs<T>(s_.width, [&](index_t e, auto n) {
-          store<T>(out + e, simd::load(sums + r * s_.row + e) * factor, n);
+          store<T>(out + e, simd::load(sums + (first + r) * s_.row + e) * factor, n);
         });
         if (lse) lse[slot.window.token[first + r]] = shift[r] * ln2<T> + std::log(sum[r]);
       }
@@ -82,20 +98,23 @@ class forward {
   }
 
  private:
-  /// scores = 2^(a - shift) for a tile of queries, and their sums. As a rule the range of the numbers allows shift = 0,
-  /// which needs no largest score beforehand and rounds least; else shift = the largest score of each row.
-  void softmax(window_rows const& window, T const* bias, head_values<T> const& values, index_t first,
-               T* scores, T* sum, T* shift) const {
+  static constexpr index_t key_block = 8 * tile_keys<T>;
+
+  /// Whether sums of exponentials lost nothing to the range of the numbers.
+  static bool usual(T const (&sum)[tile_queries]) {
     constexpr T least = sizeof(T) == 4 ? T(0x1p-64) : T(0x1p-512),
                 most = sizeof(T) == 4 ? T(0x1p64) : T(0x1p512);
+    bool all = true;
+    for (T s : sum) all = all && s > least && s < most;
+    return all;
+  }
+  /// The weighted sums of a tile of queries with the largest score of each row as its shift.
+  void shifted(window_rows const& window, T const* bias, head_values<T> const& values, index_t first,
+               T* scores, T* sum, T* shift, T* sums) const {
     query_tile<T> const tile(s_, window, bias, values.mask, first);
-    for (int r = 0; r < tile_queries; ++r) shift[r] = 0;
-    exponentials(s_, window, tile, values, first, shift, scores, sum);
-    bool usual = true;
-    for (int r = 0; r < tile_queries; ++r) usual = usual && sum[r] > least && sum[r] < most;
-    if (usual) return;
     largest_scores(s_, window, tile, values, first, scores, shift);
     exponentials(s_, window, tile, values, first, shift, scores, sum);
+    weighted_sum(s_, scores, values.v, sums);
   }
 
   arguments const& args_;
@@ -124,14 +143,15 @@ struct kernel<op::window_attention, cpu, T> {
 
  private:
   using slot_type = windowed::forward_slot<T>;
-  static constexpr index_t group = 4, most_slots = 16;
+  static constexpr index_t group = windowed::group, most_slots = 16;
 
   static void by_group(context<cpu>& cx, windowed::sizes<T> const& s, windowed::forward<T> const& stages,
                        index_t groups) {
     cx.pool.run(groups, [&](index_t task, int worker) {
       scratch memory(cx, worker);
       index_t const first = task * group, count = s.windows - first < group ? s.windows - first : group;
-      slot_type slots[group] = {{memory, s}, {memory, s}, {memory, s}, {memory, s}};
+      slot_type* slots = memory.take<slot_type>(group);
+      for (index_t i = 0; i < group; ++i) new (slots + i) slot_type(memory, s);
       for (index_t i = 0; i < count; ++i) {
         stages.gather(slots[i], first + i);
         stages.project_in(slots[i], 0, 3 * s.channels);

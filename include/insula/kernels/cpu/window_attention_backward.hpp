@@ -50,7 +50,7 @@ void add_columns(index_t rows, index_t columns, T const* from, index_t row, T* t
 template <scalar T>
 struct diagonals {
   static constexpr index_t slack =
-      simd::width<T>;  // elements before ga that a masked load may name but not read
+      2 * simd::width<T>;  // elements before ga that a masked load may name but not read
 
   /// Keys of one window row within one tile of keys.
   struct piece {
@@ -127,6 +127,9 @@ struct diagonals {
       }
       return;
     }
+#elif defined(INSULA_AVX2)
+    if (row == simd::width<T>) return add_registers<1>(from, shift, count, table);
+    if (row == 2 * simd::width<T>) return add_registers<2>(from, shift, count, table);
 #endif
     for (piece const* p = list; p < list + pieces; ++p)
       for (int r = 0; r < count; ++r) {
@@ -143,6 +146,39 @@ struct diagonals {
       return (simd::pack<T>)_mm512_maskz_loadu_ps(lanes, p);
     else
       return (simd::pack<T>)_mm512_maskz_loadu_pd(lanes, p);
+  }
+#elif defined(INSULA_AVX2)
+  /// A row of the table is R registers: in them all rows meet, each shifted to its lanes.
+  template <int R>
+  void add_registers(T const* const* from, index_t const* shift, int count, T* table) const {
+    constexpr int w = simd::width<T>;
+    for (piece const* p = list; p < list + pieces; ++p) {
+      simd::pack<T> sum[R];
+      for (int c = 0; c < R; ++c) sum[c] = simd::load(table - p->to + c * w);
+      for (int r = 0; r < count; ++r) {
+        index_t const first = shift[r] + p->lane;
+        for (int c = 0; c < R; ++c)
+          sum[c] += masked(from[r] + p->from - first + c * w, first - c * w, p->length);
+      }
+      for (int c = 0; c < R; ++c) simd::store(table - p->to + c * w, sum[c]);
+    }
+  }
+  /// Lanes [first, first + count) of the register at p, the others 0 and not touched. -width <= first < 2 width.
+  static simd::pack<T> masked(T const* p, index_t first, index_t count) {
+    constexpr int w = simd::width<T>;
+    struct windows {
+      std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t> lane[w + 1][4 * w];
+      constexpr windows() : lane{} {
+        for (int n = 0; n <= w; ++n)
+          for (int i = 0; i < n; ++i) lane[n][2 * w + i] = -1;
+      }
+    };
+    static constexpr windows of{};
+    auto const mask = _mm256_loadu_si256(reinterpret_cast<__m256i const*>(&of.lane[count][2 * w - first]));
+    if constexpr (sizeof(T) == 4)
+      return (simd::pack<T>)_mm256_maskload_ps(p, mask);
+    else
+      return (simd::pack<T>)_mm256_maskload_pd(p, mask);
   }
 #endif
 };
@@ -261,7 +297,7 @@ class gradient {
   static constexpr index_t block_rows = 4 * tile_queries;
 
   struct block_memory {
-    T *v_columns, *go, *go_tile;  // (width, keys), (padded rows, row)
+    T *v_columns, *go, *go_tile;  // (key tiles, width, tile_keys), (padded rows, row)
     T *p, *ga;                    // (block_rows, keys)
     T *sums, *gk, *gv;            // (block_rows, row), (tokens, row), (tokens, row)
 
@@ -342,7 +378,7 @@ class gradient {
   void score_gradient(block_memory const& m, index_t first, T const* dots, T const* p, T* ga) const {
     head_values<T>::tile(s_, m.go + first * s_.row, m.go_tile);
     for (index_t j = 0; j < s_.keys; j += tile_keys<T>)
-      gradient_tile<T>(s_.width, m.go_tile, m.v_columns + j, s_.keys, dots, p + j * tile_queries,
+      gradient_tile<T>(s_.width, m.go_tile, m.v_columns + j * s_.width, dots, p + j * tile_queries,
                        ga + j * tile_queries);
   }
 
@@ -409,7 +445,8 @@ struct kernel<op::window_attention_grad, cpu, T> {
   using sizes = windowed::sizes<T>;
   using stages_type = windowed::gradient<T>;
   using slot_type = windowed::gradient_slot<T>;
-  static constexpr index_t many_windows = 64, most_chunks = 64, group = 4, most_slots = 8;
+  static constexpr index_t many_windows = 64, most_chunks = 64, most_slots = 8;
+  static constexpr index_t group = windowed::group;
 
   static windowed::weight_sums<T> targets(arguments const& a) {
     return {a.gnorm_w, a.gnorm_b, a.gqkv_w, a.gqkv_b, a.gproj_w, a.gproj_b};
@@ -443,7 +480,8 @@ struct kernel<op::window_attention_grad, cpu, T> {
       windowed::weight_sums<T> const to{wanted(args.gnorm_w, at.norm_w), wanted(args.gnorm_b, at.norm_b),
                                         wanted(args.gqkv_w, at.qkv_w),   wanted(args.gqkv_b, at.qkv_b),
                                         wanted(args.gproj_w, at.proj_w), wanted(args.gproj_b, at.proj_b)};
-      slot_type slots[group] = {{inner, s}, {inner, s}, {inner, s}, {inner, s}};
+      slot_type* slots = inner.take<slot_type>(group);
+      for (index_t i = 0; i < group; ++i) new (slots + i) slot_type(inner, s);
       index_t const end = (task + 1) * per < s.windows ? (task + 1) * per : s.windows;
       for (index_t first = task * per; first < end; first += group)
         chunk_group(cx, worker, s, stages, slots, first, end - first < group ? end - first : group, to,

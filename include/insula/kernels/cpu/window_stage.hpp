@@ -17,6 +17,9 @@ inline constexpr int tile_registers = 2;
 template <scalar T>
 inline constexpr index_t tile_keys = tile_registers* simd::width<T>;
 
+/// Windows that meet the bias of a head one after the other: it is as large as the L2 cache of cores without AVX-512.
+inline constexpr index_t group = simd::register_count == 32 ? 4 : 1;
+
 constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
 
 /// Sizes of one call. Keys are padded to whole tiles; head rows to whole registers.
@@ -228,7 +231,7 @@ template <scalar T>
 struct head_values {
   T *q, *k, *v;  // (padded rows, row) times log2(e) / sqrt(width); (tokens, row); (tokens, row)
   T* q_tiles;    // (tiles, width, tile_queries): what a score tile broadcasts lies together
-  T* k_columns;  // (width, keys) transpose of k
+  T* k_columns;  // (key tiles, width, tile_keys) transpose of k, what a score tile loads lies together
   T* mask;       // (8, keys) what a query of each region adds to its scores
 
   head_values(scratch& memory, sizes<T> const& s)
@@ -275,11 +278,15 @@ struct head_values {
   static void tile(sizes<T> const& s, T const* rows, T* out) {
     simd::transpose(tile_queries, s.width, rows, s.row, out, tile_queries);
   }
-  /// out (width, keys) = transpose of values (tokens, row), zero beyond the tokens.
+  /// out (key tiles, width, tile_keys) = transpose of values (tokens, row), zero beyond the tokens.
   static void columns(sizes<T> const& s, T const* values, T* out) {
-    simd::transpose(s.tokens, s.width, values, s.row, out, s.keys);
-    for (index_t e = 0; e < s.width; ++e)
-      for (index_t j = s.tokens; j < s.keys; ++j) out[e * s.keys + j] = 0;
+    constexpr index_t n = tile_keys<T>;
+    for (index_t j = 0; j < s.keys; j += n, out += s.width * n) {
+      index_t const left = s.tokens - j, count = left < 0 ? 0 : left < n ? left : n;
+      simd::transpose(count, s.width, values + j * s.row, s.row, out, n);
+      for (index_t e = 0; e < s.width && count < n; ++e)
+        for (index_t i = count; i < n; ++i) out[e * n + i] = 0;
+    }
   }
 
  private:

@@ -28,11 +28,11 @@ struct query_tile {
 template <scalar T>
 using accumulators = simd::pack<T>[tile_queries][tile_registers];
 
-/// sum += a b for one tile: a (width, tile_queries), b (width, b_row) from its first used column on.
+/// sum += a b for one tile: a (width, tile_queries), b (width, tile_keys).
 template <scalar T>
-INSULA_INLINE void multiply_tile(index_t width, T const* a, T const* b, index_t b_row, accumulators<T>& sum) {
+INSULA_INLINE void multiply_tile(index_t width, T const* a, T const* b, accumulators<T>& sum) {
   constexpr int w = simd::width<T>;
-  for (index_t e = 0; e < width; ++e, a += tile_queries, b += b_row) {
+  for (index_t e = 0; e < width; ++e, a += tile_queries, b += tile_keys<T>) {
     simd::pack<T> row[tile_registers];
 #pragma GCC unroll 4
     for (int v = 0; v < tile_registers; ++v) row[v] = simd::load(b + v * w);
@@ -45,13 +45,14 @@ INSULA_INLINE void multiply_tile(index_t width, T const* a, T const* b, index_t 
   }
 }
 
-enum class score { raw, exponential };
+enum class score { raw, exponential, unshifted };
 
-/// One tile of scores a = bias (+ mask) + q k^T at the keys from j on: out = a, or out = 2^(a - shift) and
-/// total (tile_queries, width of a register) += out.
+/// One tile of scores a = bias (+ mask) + q k^T at the keys from j on: out = a, or out = 2^(a - shift), 2^a, and
+/// total (tile_queries, width of a register) += out. `ahead`: elements from a bias to that of the tile of queries that
+/// follows, which may still be in the L3 cache.
 template <scalar T, score What, bool Masked>
 __attribute__((noinline)) void score_tile(query_tile<T> const& tile, index_t j, index_t width,
-                                          T const* q_tile, T const* k_columns, index_t keys, T const* shift,
+                                          T const* q_tile, T const* k_tile, index_t ahead, T const* shift,
                                           T* out, T* total) {
   constexpr int w = simd::width<T>;
   accumulators<T> sum;
@@ -62,36 +63,54 @@ __attribute__((noinline)) void score_tile(query_tile<T> const& tile, index_t j, 
       sum[r][v] = simd::load(tile.bias[r] + j + v * w);
       if constexpr (Masked) sum[r][v] += simd::load(tile.mask[r] + j + v * w);
     }
-  for (int r = 0; r < tile_queries; ++r)  // the next tile's biases may still be in the L3 cache
-    for (int v = 0; v < tile_registers; ++v) __builtin_prefetch(tile.bias[r] + j + tile_keys<T> + v * w);
-  multiply_tile<T>(width, q_tile, k_columns + j, keys, sum);
 #pragma GCC unroll 16
-  for (int r = 0; r < tile_queries; ++r) {
-    if constexpr (What == score::exponential) {
-      auto const m = simd::broadcast(shift[r]);
+  for (int r = 0; r < tile_queries; ++r)
+#pragma GCC unroll 2
+    for (index_t e = 0; e < tile_keys<T>; e += index_t(cache_line / sizeof(T)))
+      __builtin_prefetch(tile.bias[r] + j + ahead + e);
+  multiply_tile<T>(width, q_tile, k_tile, sum);
+  if constexpr (What != score::raw) {
+#pragma GCC unroll 16
+    for (int r = 0; r < tile_queries; ++r) {
+      if constexpr (What == score::exponential) {
+        auto const m = simd::broadcast(shift[r]);
+#pragma GCC unroll 4
+        for (int v = 0; v < tile_registers; ++v) sum[r][v] -= m;
+      }
+      simd::exp2_all<T>(sum[r]);
       auto t = simd::load(total + r * w);
 #pragma GCC unroll 4
-      for (int v = 0; v < tile_registers; ++v) {
-        sum[r][v] = simd::exp2<T>(sum[r][v] - m);
-        t += sum[r][v];
-      }
+      for (int v = 0; v < tile_registers; ++v) t += sum[r][v];
       simd::store(total + r * w, t);
-    }
 #pragma GCC unroll 4
-    for (int v = 0; v < tile_registers; ++v) simd::store(out + r * tile_keys<T> + v * w, sum[r][v]);
+      for (int v = 0; v < tile_registers; ++v) simd::store(out + r * tile_keys<T> + v * w, sum[r][v]);
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int r = 0; r < tile_queries; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < tile_registers; ++v) simd::store(out + r * tile_keys<T> + v * w, sum[r][v]);
   }
 }
 
-/// All keys of a tile of queries: out (tiles) = 2^(a - shift), sums = their row sums.
+/// Keys [begin, end) of a tile of queries: out (tiles) = 2^(a - shift), total (tile_queries, width of a register) += out.
+/// Without a shift it may be null.
+template <score What, scalar T>
+void exponentials(sizes<T> const& s, window_rows const& window, query_tile<T> const& tile,
+                  head_values<T> const& values, index_t first, index_t begin, index_t end, T const* shift,
+                  T* out, T* total) {
+  T const* q = values.q_tiles + first * s.width;
+  auto const f = window.mixed ? score_tile<T, What, true> : score_tile<T, What, false>;
+  for (index_t j = begin; j < end; j += tile_keys<T>)
+    f(tile, j, s.width, q, values.k_columns + j * s.width, tile_queries * s.keys, shift,
+      out + (j - begin) * tile_queries, total);
+}
+/// All keys, and sums = the row sums of out.
 template <scalar T>
 void exponentials(sizes<T> const& s, window_rows const& window, query_tile<T> const& tile,
                   head_values<T> const& values, index_t first, T const* shift, T* out, T* sums) {
   alignas(cache_line) T total[tile_queries * simd::width<T>] = {};
-  T const* q = values.q_tiles + first * s.width;
-  auto const f =
-      window.mixed ? score_tile<T, score::exponential, true> : score_tile<T, score::exponential, false>;
-  for (index_t j = 0; j < s.keys; j += tile_keys<T>)
-    f(tile, j, s.width, q, values.k_columns, s.keys, shift, out + j * tile_queries, total);
+  exponentials<score::exponential>(s, window, tile, values, first, 0, s.keys, shift, out, total);
   for (int r = 0; r < tile_queries; ++r) sums[r] = simd::sum<T>(simd::load(total + r * simd::width<T>));
 }
 
@@ -103,18 +122,25 @@ void largest_scores(sizes<T> const& s, window_rows const& window, query_tile<T> 
   auto const f = window.mixed ? score_tile<T, score::raw, true> : score_tile<T, score::raw, false>;
   for (int r = 0; r < tile_queries; ++r) largest[r] = no_key<T>;
   for (index_t j = 0; j < s.keys; j += tile_keys<T>) {
-    f(tile, j, s.width, q, values.k_columns, s.keys, nullptr, out, nullptr);
+    f(tile, j, s.width, q, values.k_columns + j * s.width, 0, nullptr, out, nullptr);
     for (int r = 0; r < tile_queries; ++r)
       for (index_t e = 0; e < tile_keys<T>; ++e)
         largest[r] = largest[r] > out[r * tile_keys<T> + e] ? largest[r] : out[r * tile_keys<T> + e];
   }
 }
 
-/// out (tile_queries, row) = p v for V registers of columns: p (tiles), v (tokens, row).
+/// out (tile_queries, row) (+)= p v for V registers of columns: p (tiles), v (tokens, row).
 template <scalar T, int V>
-__attribute__((noinline)) void weighted_sum(index_t tokens, T const* p, T const* v, index_t row, T* out) {
+__attribute__((noinline)) void weighted_sum(index_t tokens, T const* p, T const* v, index_t row, bool adds,
+                                            T* out) {
   constexpr int w = simd::width<T>;
   simd::pack<T> sum[tile_queries][V] = {};
+  if (adds) {
+#pragma GCC unroll 16
+    for (int r = 0; r < tile_queries; ++r)
+#pragma GCC unroll 4
+      for (int c = 0; c < V; ++c) sum[r][c] = simd::load(out + r * row + c * w);
+  }
   for (index_t j = 0; j < tokens; j += tile_keys<T>, p += tile_queries * tile_keys<T>) {
     index_t const count = tokens - j < tile_keys<T> ? tokens - j : tile_keys<T>;
     for (index_t e = 0; e < count; ++e, v += row) {
@@ -134,13 +160,17 @@ __attribute__((noinline)) void weighted_sum(index_t tokens, T const* p, T const*
 #pragma GCC unroll 4
     for (int c = 0; c < V; ++c) simd::store(out + r * row + c * w, sum[r][c]);
 }
-/// out (tile_queries, row) = p v
+/// out (tile_queries, row) (+)= p v of `tokens` keys
 template <scalar T>
-void weighted_sum(sizes<T> const& s, T const* p, T const* v, T* out) {
+void weighted_sum(sizes<T> const& s, index_t tokens, T const* p, T const* v, bool adds, T* out) {
   constexpr index_t w = simd::width<T>;
   index_t c = 0;
-  for (; c + 2 * w <= s.row; c += 2 * w) weighted_sum<T, 2>(s.tokens, p, v + c, s.row, out + c);
-  if (c < s.row) weighted_sum<T, 1>(s.tokens, p, v + c, s.row, out + c);
+  for (; c + 2 * w <= s.row; c += 2 * w) weighted_sum<T, 2>(tokens, p, v + c, s.row, adds, out + c);
+  if (c < s.row) weighted_sum<T, 1>(tokens, p, v + c, s.row, adds, out + c);
+}
+template <scalar T>
+void weighted_sum(sizes<T> const& s, T const* p, T const* v, T* out) {
+  weighted_sum(s, s.tokens, p, v, false, out);
 }
 
 /// out (keys, row) += a^T b for V registers of columns: a (rows / tile_queries, tiles), b (rows, row).
@@ -185,17 +215,17 @@ void add_transposed(sizes<T> const& s, index_t rows, T const* a, T const* b, T* 
   if (c < s.row) add_transposed<T, 1>(rows, s.keys, a, b + c, s.row, out + c);
 }
 
-/// ga = p (go v^T - dot) for one tile: go_tile (width, tile_queries), v_columns (width, keys) from its first column on.
+/// ga = p (go v^T - dot) for one tile: go_tile (width, tile_queries), v_tile (width, tile_keys).
 template <scalar T>
-__attribute__((noinline)) void gradient_tile(index_t width, T const* go_tile, T const* v_columns,
-                                             index_t keys, T const* dots, T const* p, T* ga) {
+__attribute__((noinline)) void gradient_tile(index_t width, T const* go_tile, T const* v_tile, T const* dots,
+                                             T const* p, T* ga) {
   constexpr int w = simd::width<T>;
   accumulators<T> sum;
 #pragma GCC unroll 16
   for (int r = 0; r < tile_queries; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < tile_registers; ++v) sum[r][v] = simd::broadcast(-dots[r]);
-  multiply_tile<T>(width, go_tile, v_columns, keys, sum);
+  multiply_tile<T>(width, go_tile, v_tile, sum);
 #pragma GCC unroll 16
   for (int r = 0; r < tile_queries; ++r)
 #pragma GCC unroll 4
