@@ -195,9 +195,19 @@ rival insula_pass(context<cpu>& cx, operands const& o, pass which, conv_policy p
   return {std::move(name), run, [out] { return *out; }, limit};
 }
 
+bool has_winograd(op::conv3d_geometry const& g) {
+  return g.kernel == cube(3) && g.stride == cube(1) && g.groups == 1;
+}
+
+/// All three passes touch input, output and weights (or their gradients) once, and multiply as often.
+work needed(op::conv3d_geometry const& g) {
+  index_t const out = g.out().size();
+  double const numbers = double(g.in.size() * g.in_channels + out * g.out_channels + g.weights());
+  return {2.0 * double(out) * double(g.weights()), 4 * numbers, has_winograd(g) ? 4.0 : 1.0};
+}
+
 contest make(context<cpu>& cx, onednn::device& device, operands const& o, problem const& p, pass which) {
-  double const operations = 2.0 * double(p.g.out().size()) * double(p.g.weights());
-  contest c{p.group, text(p.name, ", ", pass_names[int(which)]), operations, {}};
+  contest c{p.group, text(p.name, ", ", pass_names[int(which)]), needed(p.g), {}};
   constexpr std::pair<format, char const*> formats[] = {{format::any, "oneDNN any"},
                                                         {format::ndhwc, "oneDNN ndhwc"},
                                                         {format::ncdhw_reordered, "oneDNN ncdhw"}};
@@ -207,8 +217,7 @@ contest make(context<cpu>& cx, onednn::device& device, operands const& o, proble
     c.rivals.push_back({name, [theirs] { theirs->run(); }, [theirs] { return theirs->result(); }});
   }
   c.rivals.push_back(insula_pass(cx, o, which, default_conv_policy, "insula", 1e-5));
-  op::conv3d_geometry const& g = p.g;
-  if (g.kernel == cube(3) && g.stride == cube(1) && g.groups == 1) {
+  if (has_winograd(p.g)) {
     c.rivals.push_back(insula_pass(cx, o, which, conv_policy::exact, "insula exact", 1e-5));
     c.rivals.push_back(insula_pass(cx, o, which, conv_policy::winograd4, "insula winograd4", 2e-5));
   }

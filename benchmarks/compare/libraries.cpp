@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Times insula against oneDNN, OpenBLAS and Eigen in one process, in turn, after checking that they agree.
-//   compare_libraries [--threads N] [--seconds S] [--fewest N] [--wait S] [--group NAME]... [--filter TEXT]
+//   compare_libraries [--threads N] [--seconds S] [--fewest N] [--wait S] [--until T] [--group NAME]...
+//                     [--filter TEXT]
 // One JSON line describes the run, then one follows per rival. Exit status 1 if insula disagrees.
 #include <cblas.h>
 #include <omp.h>
@@ -29,13 +30,15 @@ settings parse(int argc, char** argv) {
       s.fewest = std::stoul(value);
     else if (key == "--wait")
       s.wait = std::stod(value);
+    else if (key == "--until")
+      s.until = std::stod(value);
     else if (key == "--group")
       s.groups.push_back(value);
     else if (key == "--filter")
       s.filter = value;
     else
       insula::fail("compare_libraries: unknown option ", key,
-                   "; there are --threads, --seconds, --fewest, --wait, --group and --filter");
+                   "; there are --threads, --seconds, --fewest, --wait, --until, --group and --filter");
   }
   return s;
 }

@@ -123,7 +123,7 @@ contest linear(context<cpu>& cx, onednn::device& device, operands& o) {
   problem const& q = o.p;
   contest c{"linear",
             text(q.name, ", ", q.rows, " x ", q.in, " to ", q.out),
-            2.0 * double(q.rows * q.in * q.out),
+            {2.0 * double(q.rows * q.in * q.out), 4.0 * double(q.rows * (q.in + q.out) + q.in * q.out)},
             {}};
   c.rivals.push_back(onednn_linear(device, o, tag::ab, false, "oneDNN"));
   c.rivals.push_back(onednn_linear(device, o, tag::any, false, "oneDNN any"));
@@ -156,7 +156,7 @@ contest linear_gelu(context<cpu>& cx, onednn::device& device, operands& o) {
   problem const& q = o.p;
   contest c{"linear_gelu",
             text(q.name, ", ", q.rows, " x ", q.in, " to ", q.out),
-            2.0 * double(q.rows * q.in * q.out),
+            {2.0 * double(q.rows * q.in * q.out), 4.0 * double(q.rows * (q.in + q.out) + q.in * q.out)},
             {}};
   c.rivals.push_back(onednn_linear(device, o, tag::ab, true, "oneDNN"));
   c.rivals.push_back(onednn_linear(device, o, tag::any, true, "oneDNN any"));
@@ -222,7 +222,7 @@ contest mlp(context<cpu>& cx, onednn::device& device, operands& o) {
   problem const& q = o.p;
   contest c{"mlp",
             text(q.name, ", ", q.rows, " x ", q.in, ", hidden ", q.out),
-            4.0 * double(q.rows * q.in * q.out),
+            {4.0 * double(q.rows * q.in * q.out), 8.0 * double((q.rows + q.out) * q.in)},
             {}};
   auto const theirs = std::make_shared<onednn_mlp>(device, o);
   c.rivals.push_back({"oneDNN any", [theirs] { theirs->run(); }, [theirs] { return theirs->result(); }});

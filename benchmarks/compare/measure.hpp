@@ -89,9 +89,17 @@ struct rival {
   double limit = 1e-5;  ///< of the relative error against the first rival
 };
 
+/// What a computation cannot do without: the bound that table.py holds the times against.
+struct work {
+  double operations;  ///< of the direct algorithm, two per multiply-add
+  double bytes;       ///< every input read once and every output written once
+  double reduction =
+      1;  ///< by how much the best known algorithm divides the operations: 4 for Winograd's F(4,4)
+};
+
 struct contest {
   std::string group, name;
-  double operations;  ///< of the direct algorithm, two per multiply-add; 0 if it has no meaning
+  work needed;
   std::vector<rival> rivals;
 };
 
@@ -100,12 +108,18 @@ struct settings {
   double seconds = 0.6;    ///< of timed work per rival
   std::size_t fewest = 3;  ///< repetitions, however long they take
   double wait = 0;         ///< most seconds to wait for an idle machine before a contest
+  double until = 0;        ///< seconds since 1970 after which no contest begins; 0: no such time
   std::string filter;
   std::vector<std::string> groups;  ///< empty: all
 
+  /// Whether to hold a contest. What there is no time for is told in a line of JSON.
   bool wants(std::string const& group, std::string const& name) const {
     bool const g = groups.empty() || std::find(groups.begin(), groups.end(), group) != groups.end();
-    return g && (group + "/" + name).find(filter) != std::string::npos;
+    if (!g || (group + "/" + name).find(filter) == std::string::npos) return false;
+    if (until <= 0 || seconds_of(CLOCK_REALTIME) < until) return true;
+    json const line{{"group", group}, {"case", name}, {"threads", threads}, {"left_out", "out of time"}};
+    std::printf("%s\n", line.dump().c_str());
+    return false;
   }
 };
 
@@ -170,7 +184,9 @@ inline int hold(contest const& c, settings const& s) {
               {"repetitions", r.wall.size()},
               {"wall_s", spread(r.wall)},
               {"cpu_s", spread(r.cpu)},
-              {"operations", c.operations},
+              {"operations", c.needed.operations},
+              {"reduction", c.needed.reduction},
+              {"bytes", c.needed.bytes},
               {"others", busy},
               {"waited_s", waited}};
     std::printf("%s\n", line.dump().c_str());

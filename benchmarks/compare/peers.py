@@ -1,189 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 # Times insula against PyTorch and MONAI: same inputs and weights, agreement checked, then in turn.
-#   peers.py --worker build/compare/benchmarks/compare/compare_worker [--threads N] [--seconds S] [--wait S]
-#            [--group NAME]... [--filter TEXT] [--compile all|few|none] [--fewest N] [--memory PROGRAM]
-# Prints one JSON line about the run and one per rival. Exit status 1 if insula disagrees; a
-# peer that does is marked, and out of the comparison. --memory insula, eager or
-# checkpoint measures the memory of UMBRA's step, in a process that did nothing else before.
+#   peers.py --worker build/compare/benchmarks/compare/compare_worker [--threads N] [--seconds S] [--wait S] [--until T]
+#            [--group NAME]... [--filter TEXT] [--compile all|few|none] [--compile-seconds S] [--fewest N]
+#            [--memory insula|eager|checkpoint] [--simclr]
+# Prints one JSON line about the run and one per rival. Exit status 1 if insula disagrees; a peer that does is marked, and out of
+# the comparison. --memory measures the memory of UMBRA's step and --simclr the step of 3D-Neuro-SimCLR, each in a process that did
+# nothing else before.
 import argparse
 import contextlib
-import json
 import math
 import os
-import pathlib
 import re
 import sys
-import time
 
-import machine
 import numpy as np
 import tensors
 import torch
+import work
+from contest import Contest, Module, Rival, array, channels_last, compiled, keep, leaves, say, transposed, uniform
 from torch import nn
 from torch.nn import functional as F
 
 try:
     import monai
-    import umbra
+    import systems
     from monai.networks.nets.swin_unetr import SwinTransformerBlock, compute_mask
 except ImportError as error:
     monai, missing_monai = None, error
 
-SHORTEST = 5e-3  # seconds of one repetition, many times the clocks' resolution
-LONG = 0.2  # seconds after which once is enough to know how long something takes
-MOST = 25
 # Compiling takes minutes: these are the cases of --compile few.
-FEW = re.compile(r"^(48\^3 x 48, 3 heads, forward|Swin 1, 110592 x 48|group norm 8 \+ residual|UMBRA)")
-
-
-class Rival:
-    """run() computes; result() gives named arrays in insula's layouts."""
-
-    def __init__(self, name, run, result, limit=1e-5):
-        self.name, self.run, self.result, self.limit = name, run, result, limit
-
-
-def spread(times):
-    v = sorted(times)
-    at = lambda q: v[int(q * (len(v) - 1) + 0.5)]
-    return {"median": at(0.5), "q1": at(0.25), "q3": at(0.75), "least": v[0]}
-
-
-def relative_error(out, reference):
-    """The largest ||out - ref|| / ||ref|| of the named arrays."""
-    worst = 0.0
-    for name, ref in reference.items():
-        a, b = np.asarray(out[name], np.float64).ravel(), np.asarray(ref, np.float64).ravel()
-        if a.size != b.size:
-            raise ValueError(f"{name}: {a.size} elements, the reference has {b.size}")
-        error = np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)
-        worst = error if not error <= worst else worst  # NaN wins
-    return float(worst)
-
-
-class Contest:
-    def __init__(self, options, worker):
-        self.options, self.worker, self.disagreements = options, worker, 0
-
-    def wants(self, group, name):
-        o = self.options
-        return (not o.group or group in o.group) and o.filter in f"{group}/{name}"
-
-    def timed(self, rival, times):
-        if rival is None:
-            t = self.worker.run(times)
-            return t["wall"], t["cpu"]
-        wall, cpu = time.perf_counter(), time.process_time()
-        for _ in range(times):
-            rival.run()
-        return time.perf_counter() - wall, time.process_time() - cpu
-
-    def hold(self, group, name, task, inputs, rivals, limit=1e-5):
-        """The first rival is the reference of agreement; insula is one more rival, in its own process."""
-        o = self.options
-        reference, lines, first = None, [], []
-        for r in rivals:
-            first.append(self.timed(r, 1)[0])
-            out = r.result()
-            reference = reference or out
-            lines.append([r, r.name, relative_error(out, reference), r.limit])
-        self.worker.make(task, inputs)
-        first.append(self.timed(None, 1)[0])
-        lines.append([None, "insula", relative_error(self.worker.results(), reference), limit])
-        del reference, out
-        records = []
-        for line, wall in zip(lines, first):
-            if wall < LONG or "compiled" in line[1]:  # the first time compiles, maps memory, fills caches
-                wall, _ = self.timed(line[0], 1)
-            records.append({"inner": max(1, min(100000, int(SHORTEST / max(wall, 1e-7)) + 1)), "wall": [], "cpu": []})
-        waited = machine.wait_for_idle(o.wait) if o.wait > 0 else 0.0
-        others, worker_cpu, turn = machine.Neighbours(), 0.0, 0
-        while True:
-            again = False
-            for k in range(len(lines)):
-                i = (k + turn) % len(lines)
-                r = records[i]
-                used = sum(r["wall"]) * r["inner"]
-                if len(r["wall"]) >= MOST or (len(r["wall"]) >= o.fewest and used >= o.seconds):
-                    continue
-                if o.threads > 1:
-                    time.sleep(5e-3)  # the last one's threads stop spinning
-                wall, cpu = self.timed(lines[i][0], r["inner"])
-                worker_cpu += cpu if lines[i][0] is None else 0.0
-                r["wall"].append(wall / r["inner"])
-                r["cpu"].append(cpu / r["inner"])
-                again = True
-            turn += 1
-            if not again:
-                break
-        busy = others.processors(worker_cpu)
-        for (_, rival, error, most), r in zip(lines, records):
-            agrees = error <= most
-            self.disagreements += rival == "insula" and not agrees
-            print(json.dumps({"group": group, "case": name, "rival": rival, "threads": o.threads, "error": error,
-                              "agrees": agrees, "repetitions": len(r["wall"]), "wall_s": spread(r["wall"]),
-                              "cpu_s": spread(r["cpu"]), "others": busy, "waited_s": waited}), flush=True)
-
-
-def array(t):
-    return t.detach().to(torch.float32).contiguous().numpy()
-
-
-def uniform(*shape, seed):
-    return torch.empty(shape).uniform_(-1, 1, generator=torch.Generator().manual_seed(seed))
+FEW = re.compile(r"^(48\^3 x 48, 3 heads, forward|Swin 1, 110592 x 48|group norm 8 \+ residual|32 x 128, queue)")
 
 
 def compiles(options, label):
     return options.compile == "all" or (options.compile == "few" and FEW.match(label) is not None)
-
-
-def compiled(f):
-    return torch.compile(f, dynamic=False)
-
-
-class Module:
-    """A function of tensors, forward alone or with the gradients of all of them, as a rival."""
-
-    def __init__(self, function, operands, gradient=None, outputs=None, output="y"):
-        self.function, self.operands, self.gradient = function, operands, gradient
-        self.outputs = outputs or {}  # name of a gradient: how it becomes insula's layout
-        self.output, self.value, self.gradients = output, None, {}
-
-    def run(self):
-        if self.gradient is None:
-            with torch.no_grad():
-                self.value = self.function(**self.operands)
-            return
-        wanted = [name for name in self.operands if "g" + name in self.outputs]
-        y = self.function(**self.operands)
-        grads = torch.autograd.grad(y, [self.operands[n] for n in wanted], self.gradient)
-        self.value, self.gradients = y, dict(zip(wanted, grads))
-
-    def result(self):
-        forward = self.outputs.get(self.output, lambda t: t)
-        out = {self.output: array(forward(self.value))}
-        for name, g in self.gradients.items():
-            out["g" + name] = array(self.outputs["g" + name](g))
-        return out
-
-    def rival(self, name, limit=1e-5):
-        return Rival(name, self.run, self.result, limit)
-
-
-def keep(t):
-    return t
-
-
-def transposed(t):
-    return t.T
-
-
-def channels_last(t):  # (1, C, D, H, W) to insula's (D, H, W, C)
-    return t[0].permute(1, 2, 3, 0)
-
-
-def leaves(**operands):
-    return {n: t.clone().requires_grad_() for n, t in operands.items()}
 
 
 def convolutions(contest, options):
@@ -215,7 +65,8 @@ def convolutions(contest, options):
             inputs = {"x": array(channels_last(x)), "w": array(weights(w))}
             if gy is not None:
                 inputs["gy"] = array(channels_last(gy))
-            contest.hold("conv_torch", label, task, inputs, rivals, 2e-5)
+            needs = work.conv3d(kind, size, c_in, c_out, kernel, stride, groups)
+            contest.hold("conv_torch", label, needs, task, inputs, rivals, 2e-5)
 
 
 def window_attention(contest, options):
@@ -277,11 +128,13 @@ def hold_window(contest, options, group, label, side, c, heads, shift, kind):
         rivals.append(rival("PyTorch + MONAI, SDPA", half, True))
     if compiles(options, label):
         rivals.append(rival("PyTorch + MONAI, compiled", compiled(half)))
+        rivals[-1].compiled = True
     task = {"op": "window_attention", "pass": kind, "side": side, "channels": c, "heads": heads, "shift": shift}
     inputs = {"x": array(x), **{n: array(turn(p)) for n, (p, turn) in names.items()}}
     if kind == "step":
         inputs["gy"] = array(gy)
-    contest.hold(group, label, task, inputs, rivals, 2e-5 if kind == "step" else 1e-5)
+    needs = work.window_attention(kind, side, c, heads, 7, shift)
+    contest.hold(group, label, needs, task, inputs, rivals, 2e-5 if kind == "step" else 1e-5)
 
 
 def attention(contest, options):
@@ -312,10 +165,11 @@ def attention(contest, options):
                 ops = leaves(qkv=qkv) if kind == "step" else {"qkv": qkv}
                 rivals.append(Module(f, ops, go if kind == "step" else None, {"gqkv": keep}, "o").rival(name, 1e-5))
             task = {"op": "attention", "pass": kind, "batch": batch, "tokens": n, "channels": c, "heads": heads}
-            contest.hold("attention", label, task, {"qkv": array(qkv), "go": array(go)}, rivals)
+            contest.hold("attention", label, work.attention(kind, batch, n, c, heads), task,
+                         {"qkv": array(qkv), "go": array(go)}, rivals)
 
 
-def paired(contest, options, group, label, f, operands, gy, outputs, task, inputs, limit=1e-5, layouts=(None,)):
+def paired(contest, options, group, label, needs, f, operands, gy, outputs, task, inputs, limit=1e-5, layouts=(None,)):
     """Eager and compiled PyTorch of f against insula; layouts: memory formats of 5D operands."""
     rivals = []
     for layout in layouts:
@@ -328,8 +182,9 @@ def paired(contest, options, group, label, f, operands, gy, outputs, task, input
             ops = {n: formed(t) for n, t in operands.items()}
             if gy is not None:
                 ops = {n: t.clone().requires_grad_() for n, t in ops.items()}
-            rivals.append(Module(function, ops, formed(gy) if gy is not None else None, outputs).rival(name, limit))
-    contest.hold(group, label, task, inputs, rivals, limit)
+            module = Module(function, ops, formed(gy) if gy is not None else None, outputs)
+            rivals.append(module.rival(name, limit, name.endswith("compiled")))
+    contest.hold(group, label, needs, task, inputs, rivals, limit)
 
 
 def linear(contest, options):
@@ -348,7 +203,7 @@ def linear(contest, options):
             task = {"op": "linear", "pass": "forward", "rows": rows, "in": n, "out": m, "gelu": gelu}
             inputs = {"x": array(x), "w": array(w.T), "b": array(b)}
             options_here = options if gelu else argparse.Namespace(**{**vars(options), "compile": "none"})
-            paired(contest, options_here, group, label, f, operands, None, {}, task, inputs)
+            paired(contest, options_here, group, label, work.linear(rows, n, m), f, operands, None, {}, task, inputs)
 
 
 def mlp(contest, options):
@@ -370,79 +225,92 @@ def mlp(contest, options):
             inputs = {n: array(turn[n](t)) for n, t in ops.items()}
             inputs["gy"] = array(gy)
             task = {"op": "mlp", "pass": kind, "rows": rows, "width": c, "hidden": h}
-            paired(contest, options, group, label, f, ops, gy if kind == "step" else None, outputs, task, inputs)
+            paired(contest, options, group, label, work.mlp(kind, rows, c, h), f, ops, gy if kind == "step" else None,
+                   outputs, task, inputs)
 
 
-def norms(contest, options):
+ACTIVATIONS = {"leaky_relu": lambda x: F.leaky_relu(x, 0.01), "gelu": lambda x: F.gelu(x),
+               "relu": lambda x: F.relu(x)}
+LAYOUTS = (torch.contiguous_format, torch.channels_last_3d)
+
+
+def both_kinds(contest, group, name):
+    """(forward or step, label) of what is wanted."""
+    for kind, suffix in (("forward", "forward"), ("step", "forward + backward")):
+        if contest.wants(group, f"{name}, {suffix}"):
+            yield kind, f"{name}, {suffix}"
+
+
+def hold_pointwise(contest, options, group, kind, label, f, operands, task, limit=2e-5):
+    """What is bound by memory; operands of five dimensions in both of PyTorch's layouts."""
+    gy = uniform(*f(**operands).shape, seed=5)
+    volumes = gy.dim() == 5
+    turn = {n: channels_last if t.dim() == 5 else keep for n, t in operands.items()}
+    outputs = {"y": channels_last if volumes else keep, **{"g" + n: t for n, t in turn.items()}}
+    inputs = {n: array(turn[n](t)) for n, t in operands.items()}
+    inputs["gy"] = array(outputs["y"](gy))
+    needs = work.pointwise(kind, sum(t.numel() for t in operands.values()), gy.numel())
+    paired(contest, options, group, label, needs, f, operands, gy if kind == "step" else None, outputs,
+           {**task, "pass": kind}, inputs, limit, LAYOUTS if volumes else (None,))
+
+
+def group_norms(contest, options):
     cases = [("group norm 8 + residual + leaky ReLU, 64, 38x48x48", (38, 48, 48), 64, 8, "leaky_relu", True),
              ("instance norm + leaky ReLU, 48, 48^3", (48,) * 3, 48, 48, "leaky_relu", False),
              ("group norm 8 + GELU, 32, 48^3", (48,) * 3, 32, 8, "gelu", False)]
-    acts = {"leaky_relu": lambda t: F.leaky_relu(t, 0.01), "gelu": F.gelu, "relu": F.relu}
     for name, size, c, groups, act, skip in cases:
-        for kind in ("forward", "step"):
-            label = f"{name}, {'forward' if kind == 'forward' else 'forward + backward'}"
-            if not contest.wants("norm", label):
-                continue
+        for kind, label in both_kinds(contest, "norm", name):
             ops = {"x": uniform(1, c, *size, seed=1), "w": uniform(c, seed=2), "b": uniform(c, seed=3)}
             if skip:
                 ops["skip"] = uniform(1, c, *size, seed=4)
-            f = lambda x, w, b, skip=None: acts[act](F.group_norm(x, groups, w, b) + (skip if skip is not None else 0))
-            if not skip:
-                f = lambda x, w, b: acts[act](F.group_norm(x, groups, w, b))
-            gy = uniform(1, c, *size, seed=5)
-            turn = {n: channels_last if t.dim() == 5 else keep for n, t in ops.items()}
-            outputs = {"y": channels_last, **{"g" + n: t for n, t in turn.items()}}
-            inputs = {n: array(turn[n](t)) for n, t in ops.items()}
-            inputs["gy"] = array(channels_last(gy))
-            task = {"op": "group_norm", "pass": kind, "positions": math.prod(size), "channels": c, "groups": groups,
-                    "activation": act, "skip": skip}
-            paired(contest, options, "norm", label, f, ops, gy if kind == "step" else None, outputs, task, inputs, 2e-5,
-                   (torch.contiguous_format, torch.channels_last_3d))
-    batch_norms(contest, options)
-    options = argparse.Namespace(**{**vars(options), "compile": "none"})
-    for kind in ("forward", "step"):
-        label = f"layer norm alone, 110592 x 48, {'forward' if kind == 'forward' else 'forward + backward'}"
-        if contest.wants("norm_alone", label):
-            rows, c = 110592, 48
-            ops = {"x": uniform(rows, c, seed=1), "w": uniform(c, seed=2), "b": uniform(c, seed=3)}
-            gy = uniform(rows, c, seed=4)
-            f = lambda x, w, b: F.layer_norm(x, (c,), w, b)
-            paired(contest, options, "norm_alone", label, f, ops, gy if kind == "step" else None,
-                   {"g" + n: keep for n in ops}, {"op": "layer_norm", "pass": kind, "rows": rows, "width": c},
-                   {**{n: array(t) for n, t in ops.items()}, "gy": array(gy)}, 2e-5)
-        label = f"GELU alone, 110592 x 192, {'forward' if kind == 'forward' else 'forward + backward'}"
-        if contest.wants("norm_alone", label):
-            x, gy = uniform(110592, 192, seed=1) * 3, uniform(110592, 192, seed=2)
-            paired(contest, options, "norm_alone", label, lambda x: F.gelu(x), {"x": x},
-                   gy if kind == "step" else None, {"gx": keep}, {"op": "gelu", "pass": kind, "n": x.numel()},
-                   {"x": array(x), "gy": array(gy)})
+                f = lambda x, w, b, skip: ACTIVATIONS[act](F.group_norm(x, groups, w, b) + skip)
+            else:
+                f = lambda x, w, b: ACTIVATIONS[act](F.group_norm(x, groups, w, b))
+            task = {"op": "group_norm", "positions": math.prod(size), "channels": c, "groups": groups, "activation": act,
+                    "skip": skip}
+            hold_pointwise(contest, options, "norm", kind, label, f, ops, task)
 
 
 def batch_norms(contest, options):
     """The first stage of a residual network: norm + ReLU + max-pooling, and norm + residual + ReLU."""
-    for kind in ("forward", "step"):
-        for name, size, pools in (("batch norm + residual + ReLU, 64, 38x48x48", (38, 48, 48), False),
-                                  ("batch norm + ReLU + max-pool, 64, 75x96x96", (75, 96, 96), True)):
-            label = f"{name}, {'forward' if kind == 'forward' else 'forward + backward'}"
-            if not contest.wants("norm", label):
-                continue
-            c = 64
+    c = 64
+    norm = lambda x, w, b: F.batch_norm(x, None, None, w, b, True)
+    for name, size, pools in (("batch norm + residual + ReLU, 64, 38x48x48", (38, 48, 48), False),
+                              ("batch norm + ReLU + max-pool, 64, 75x96x96", (75, 96, 96), True)):
+        for kind, label in both_kinds(contest, "norm", name):
             ops = {"x": uniform(1, c, *size, seed=1), "w": uniform(c, seed=2), "b": uniform(c, seed=3)}
-            norm = lambda x, w, b: F.batch_norm(x, None, None, w, b, True)
             if pools:
                 f = lambda x, w, b: F.max_pool3d(F.relu(norm(x, w, b)), 3, 2, 1)
-                task = {"op": "batch_norm_pool", "pass": kind, "in": size, "channels": c}
+                task = {"op": "batch_norm_pool", "in": size, "channels": c}
             else:
                 ops["skip"] = uniform(1, c, *size, seed=4)
                 f = lambda x, w, b, skip: F.relu(norm(x, w, b) + skip)
-                task = {"op": "batch_norm", "pass": kind, "positions": math.prod(size), "channels": c,
-                        "activation": "relu", "skip": True}
-            gy = uniform(*f(**ops).shape, seed=5)
-            turn = {n: channels_last if t.dim() == 5 else keep for n, t in ops.items()}
-            outputs = {"y": channels_last, **{"g" + n: t for n, t in turn.items()}}
-            inputs = {**{n: array(turn[n](t)) for n, t in ops.items()}, "gy": array(channels_last(gy))}
-            paired(contest, options, "norm", label, f, ops, gy if kind == "step" else None, outputs, task, inputs, 2e-5,
-                   (torch.contiguous_format, torch.channels_last_3d))
+                task = {"op": "batch_norm", "positions": math.prod(size), "channels": c, "activation": "relu", "skip": True}
+            hold_pointwise(contest, options, "norm", kind, label, f, ops, task)
+
+
+def alone(contest, options):
+    """Single ops that insula would fuse: nothing is compiled, there is nothing to fuse."""
+    options = argparse.Namespace(**{**vars(options), "compile": "none"})
+    group = "norm_alone"
+    rows, c = 110592, 48
+    for kind, label in both_kinds(contest, group, f"layer norm alone, {rows} x {c}"):
+        ops = {"x": uniform(rows, c, seed=1), "w": uniform(c, seed=2), "b": uniform(c, seed=3)}
+        f = lambda x, w, b: F.layer_norm(x, (c,), w, b)
+        hold_pointwise(contest, options, group, kind, label, f, ops, {"op": "layer_norm", "rows": rows, "width": c})
+    for kind, label in both_kinds(contest, group, f"GELU alone, {rows} x {4 * c}"):
+        x = uniform(rows, 4 * c, seed=1) * 3
+        hold_pointwise(contest, options, group, kind, label, ACTIVATIONS["gelu"], {"x": x},
+                       {"op": "activation", "activation": "gelu", "n": x.numel()})
+    size = (75, 96, 96)
+    for kind, label in both_kinds(contest, group, "ReLU alone, 64, 75x96x96"):
+        x = uniform(1, 64, *size, seed=1)
+        hold_pointwise(contest, options, group, kind, label, ACTIVATIONS["relu"], {"x": x},
+                       {"op": "activation", "activation": "relu", "n": x.numel()})
+    for kind, label in both_kinds(contest, group, "max-pool alone, 64, 75x96x96"):
+        x = uniform(1, 64, *size, seed=1)
+        hold_pointwise(contest, options, group, kind, label, lambda x: F.max_pool3d(x, 3, 2, 1), {"x": x},
+                       {"op": "max_pool", "in": size, "channels": 64})
 
 
 def info_nce(contest, options):
@@ -470,8 +338,10 @@ def info_nce(contest, options):
     rivals = [rival("PyTorch", loss)]
     if compiles(options, label):
         rivals.append(rival("PyTorch compiled", compiled(loss)))
+        rivals[-1].compiled = True
     task = {"op": "info_nce", "batch": batch, "width": width, "length": length, "temperature": temperature}
-    contest.hold("info_nce", label, task, {"q": array(q), "k": array(k), "queue": array(queue)}, rivals)
+    contest.hold("info_nce", label, work.info_nce(batch, width, length), task,
+                 {"q": array(q), "k": array(k), "queue": array(queue)}, rivals)
 
 
 def updates(contest, options):
@@ -506,10 +376,11 @@ def updates(contest, options):
                                          "average": array(torch.cat([m.flatten() for m in means]))})
 
     rivals = [rival("PyTorch foreach", False)]
-    with contextlib.suppress(TypeError, RuntimeError):
+    with contextlib.suppress(TypeError, RuntimeError):  # older versions have no fused AdamW on processors
         rivals.append(rival("PyTorch fused", True))
     task = {"op": "update", "n": total, "rate": rate, "decay": decay, "clip": clip, "momentum": momentum}
-    contest.hold("update", label, task, {"g": array(g), "w": array(w), "average": array(average)}, rivals)
+    contest.hold("update", label, work.update(total), task, {"g": array(g), "w": array(w), "average": array(average)},
+                 rivals)
 
 
 def augmentation(contest, options):
@@ -547,107 +418,9 @@ def augmentation(contest, options):
     rivals = [rival("PyTorch", chain)]
     if compiles(options, label):
         rivals.append(rival("PyTorch compiled", compiled(chain)))
+        rivals[-1].compiled = True
     task = {"op": "augment", "size": size, "map": [float(v) for v in index_map.ravel()], "gamma": gamma}
-    contest.hold("augment", label, task, {"x": array(x)}, rivals, 1e-4)
-
-
-CELLS = [0, 3, 4, 7, 8, 10, 11, 13, 15, 16, 19, 20, 22, 24, 26]
-STEP = {"rate": 1e-4, "decay": 0.01, "clip": 10.0}
-
-
-def umbra_task(**more):
-    return {"op": "umbra", "cells": [i in CELLS for i in range(27)], **STEP, **more}
-
-
-def umbra_step(network, optimizer, x, cells):
-    """One masked modelling step as its users write it; gives the loss and the norm of the gradient before clipping."""
-    optimizer.zero_grad(set_to_none=True)
-    loss = umbra.masked_loss(network(x, cells), x, cells)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(network.parameters(), STEP["clip"])
-    optimizer.step()
-    return loss, norm
-
-
-def umbra_parts(checkpoints=False, compile_network=False):
-    torch.manual_seed(1)
-    network = umbra.SwinMAE(checkpoints=checkpoints)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=STEP["rate"], weight_decay=STEP["decay"], fused=True)
-    cells = torch.tensor([i in CELLS for i in range(27)]).view(3, 3, 3)
-    return torch.compile(network, dynamic=False) if compile_network else network, network, optimizer, cells
-
-
-def whole_step(contest, options):
-    if monai is None:
-        return
-    label = "UMBRA SwinMAE, 96^3, batch 1"
-    if not contest.wants("step", label):
-        return
-    x = uniform(1, 1, 96, 96, 96, seed=1) * 1.7
-    rivals = []
-    inputs = {"x": array(x)}
-    # No checkpoint of activations: what is fastest. UMBRA's own setting trades time for memory: see --memory.
-    for name, use in (("PyTorch + MONAI", False), ("PyTorch + MONAI, compiled", True)):
-        if use and not compiles(options, label):
-            continue
-        function, network, optimizer, cells = umbra_parts(compile_network=use)
-        for n, p in network.named_parameters():
-            inputs.setdefault("model." + n, array(p).copy())
-        state = {}
-
-        def run(function=function, optimizer=optimizer, cells=cells, state=state):
-            state["loss"] = umbra_step(function, optimizer, x, cells)
-
-        def result(network=network, state=state):
-            loss, norm = state["loss"]
-            clipped = min(1.0, STEP["clip"] / (float(norm.detach()) + 1e-6))
-            out = {"loss": np.array([float(loss.detach()), float(norm.detach())], np.float32)}
-            flat = [array(p.grad).ravel() / clipped for p in network.parameters()]
-            out["gradient"] = np.concatenate(flat)
-            return out
-
-        rivals.append(Rival(name, run, result, 1e-4))
-    names = [n for n, _ in network.named_parameters()]
-    plain_results = contest.worker.results
-
-    def results():
-        out = plain_results()
-        return {"loss": out["loss"], "gradient": np.concatenate([out["gradient." + n].ravel() for n in names])}
-
-    contest.worker.results = results
-    try:
-        contest.hold("step", label, umbra_task(), inputs, rivals, 1e-4)
-    finally:
-        contest.worker.results = plain_results
-
-
-def status_bytes(key):
-    for line in pathlib.Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def memory(options):
-    """Resident bytes of three steps beyond what the process held before the network was built."""
-    if options.memory == "insula":
-        worker = tensors.Worker(options.worker, options.threads)
-        worker.make(umbra_task(initialise=True), {"x": array(uniform(96, 96, 96, seed=1))})
-        worker.run(3)
-        used = worker.ask(do="memory")
-        worker.close()
-    else:
-        base = status_bytes("VmRSS")
-        function, _, optimizer, cells = umbra_parts(checkpoints=options.memory == "checkpoint")
-        pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-        x = uniform(1, 1, 96, 96, 96, seed=1)
-        for _ in range(3):
-            umbra_step(function, optimizer, x, cells)
-        used = {"base": base, "peak": status_bytes("VmHWM")}
-    name = {"insula": "insula", "eager": "PyTorch + MONAI", "checkpoint": "PyTorch + MONAI, activation checkpoints"}
-    print(json.dumps({"group": "memory", "case": "UMBRA SwinMAE, 96^3, batch 1", "rival": name[options.memory],
-                      "threads": options.threads, "bytes": used["peak"] - used["base"], **used}), flush=True)
-    return 0
+    contest.hold("augment", label, work.pointwise("forward", x.numel(), x.numel()), task, {"x": array(x)}, rivals, 1e-4)
 
 
 def main():
@@ -660,26 +433,31 @@ def main():
     parser.add_argument("--filter", default="")
     parser.add_argument("--compile", choices=("all", "few", "none"), default="all")
     parser.add_argument("--fewest", type=int, default=3, help="least repetitions")
+    parser.add_argument("--compile-seconds", type=float, default=300, help="most of one compilation")
+    parser.add_argument("--until", type=float, default=0, help="seconds since 1970 after which no contest begins")
     parser.add_argument("--memory", choices=("insula", "eager", "checkpoint"))
+    parser.add_argument("--simclr", action="store_true")
     options = parser.parse_args()
     if not hasattr(torch, "compile"):
         options.compile = "none"
     torch.set_num_threads(options.threads)
     flushes = torch.set_flush_denormal(True)
-    if options.memory:
-        return memory(options)
-    print(json.dumps({"program": "peers.py", "threads": options.threads, "precision": "float32",
-                      "denormals": "flushed by insula and by PyTorch" if flushes else "kept by PyTorch",
-                      "PyTorch": torch.__version__, "MONAI": monai.__version__ if monai else None,
-                      "compiled": options.compile,
-                      "capability": torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else "?",
-                      "build": torch.__config__.show().splitlines()[:12]}), flush=True)
+    say(program="peers.py", threads=options.threads, precision="float32",
+        denormals="flushed by insula and by PyTorch" if flushes else "kept by PyTorch", PyTorch=torch.__version__,
+        MONAI=monai.__version__ if monai else None, compiled=options.compile,
+        capability=torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else "?",
+        build=torch.__config__.show().splitlines()[:12])
     if monai is None:
-        print(f"peers: no MONAI ({missing_monai}): no window attention, no whole step", file=sys.stderr)
+        print(f"peers: no MONAI ({missing_monai}): no window attention, no whole steps", file=sys.stderr)
+    if options.memory or options.simclr:
+        if monai is None:
+            return 0
+        return systems.memory(options) if options.memory else systems.simclr(options)
     contest = Contest(options, tensors.Worker(options.worker, options.threads))
     try:
-        for cases in (window_attention, attention, norms, linear, mlp, info_nce, updates, augmentation, convolutions,
-                      whole_step):
+        whole_step = systems.umbra_step if monai else lambda *_: None
+        for cases in (window_attention, whole_step, attention, group_norms, batch_norms, alone, linear, mlp, info_nce, updates,
+                      augmentation, convolutions):
             if options.compile != "none":
                 torch.compiler.reset()
             cases(contest, options)

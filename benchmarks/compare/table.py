@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Turns a results file of run.py into the tables of docs/performance.md.
-#   table.py RESULTS.json [--into docs/performance.md]
+# Turns the results of run.py into the tables of docs/performance.md.
+#   table.py [--print] [RESULTS.json...]     without files: all of benchmarks/results
 # A ratio is the peer's time over insula's: above 1 insula is ahead. One thread: processor time; two: time on the wall.
 import argparse
 import json
@@ -9,11 +9,14 @@ import re
 import statistics
 import sys
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- begin: benchmarks/compare/table.py -->", "<!-- end: benchmarks/compare/table.py -->"
 DISTURBED = 0.1  # processors that others kept busy
+WITHOUT_AVX512 = 0.9
 
 # Row: title, group, pattern of the case, rivals it is held against (pattern; the best of those that match), must, aim, and
-# whether the share of "must" for machines without AVX-512 applies.
+# whether the share of "must" for machines without AVX-512 applies: to convolutions and to linear layers alone.
 EAGER = r"PyTorch( \+ MONAI)?( channels_last_3d)?( foreach)?( fused)?$"
 ROWS = [
     ("conv3d 3^3, 32-128 channels: forward, input gradient", "conv3", "forward|input", r"oneDNN any$", 2.5, 3.6, True),
@@ -30,46 +33,97 @@ ROWS = [
     ("global attention", "attention", "", "PyTorch", 2, 3.7, False),
     ("norm, activation, pooling fused with their neighbours", "norm", "", EAGER, 6, 20, False),
     ("linear at Swin and ViT shapes", "linear", "", "", 1.0, 1.2, True),
-    ("linear + GELU", "linear_gelu", "", "", 2, 5, True),
-    ("fused MLP half-block", "mlp", "", "", 4, 6.5, True),
+    ("linear + GELU", "linear_gelu", "", "", 2, 5, False),
+    ("fused MLP half-block, forward", "mlp", "", "", 4, 6.5, False),
     ("InfoNCE, 32 queries, 16384 keys, with gradient", "info_nce", "", "PyTorch", 2, 3.8, False),
     ("clip + AdamW + moving average, 28.8 million weights", "update", "", "PyTorch", 1.2, 4, False),
     ("affine + flip + intensity, 150x192x192", "augment", "", EAGER, 12, 25, False),
     ("whole training step, UMBRA SwinMAE 96^3, batch 1", "step", "", EAGER, 5, 8, False),
+    ("conv3d against PyTorch: forward, forward + backward", "conv_torch", "", EAGER, None, None, False),
+    ("fused MLP half-block, forward + backward", "mlp_step", "", EAGER, None, None, False),
+    ("norm, activation, pooling alone", "norm_alone", "", EAGER, None, None, False),
+    ("whole training step, 3D-Neuro-SimCLR, 4 volumes of 150x192x192", "simclr", "", EAGER[:-1], None, None, False),
 ]
-WITHOUT_AVX512 = 0.9
+SECTIONS = {"Convolutions": ("conv3", "conv3_wide", "conv_other", "depthwise", "conv_torch"),
+            "Attention": ("window_forward", "window_step", "attention"),
+            "Norms, activations, pooling": ("norm", "norm_alone"),
+            "Linear layers": ("linear", "linear_gelu", "mlp", "mlp_step"),
+            "Losses, optimisers, augmentation": ("info_nce", "update", "augment"), "Whole steps": ("step", "simclr")}
+
+
+def seconds(line):
+    return line["cpu_s" if line["threads"] == 1 else "wall_s"]["median"]
+
+
+class Ceilings:
+    """The best that any run measured on this machine, by threads: a bound that errs on the side of more being possible."""
+
+    def __init__(self, runs):
+        self.by_threads = {}
+        for c in (c for r in runs for c in r.get("ceilings", [])):
+            best = self.by_threads.setdefault(c["threads"], {"operations": 0.0, "exponentials": 0.0, "memory": {},
+                                                             "instructions": c["instructions"]})
+            best["operations"] = max(best["operations"], c["operations_per_s"])
+            best["exponentials"] = max(best["exponentials"], c["exponentials_per_s"])
+            for m in c["memory"]:
+                kinds = best["memory"].setdefault(m["bytes"], {})
+                for kind in ("read", "update", "copy", "write"):
+                    if kind in m:
+                        kinds[kind] = max(kinds.get(kind, 0.0), m[kind])
+
+    def bandwidth(self, threads, size):
+        """Of the next smaller amount that was measured, whatever kind of access was fastest."""
+        memory = self.by_threads[threads]["memory"]
+        return max(memory[max([n for n in memory if n <= size], default=min(memory))].values())
+
+    def least_seconds(self, line):
+        """What the computation of a line takes on this machine at least; None if that was not measured."""
+        c = self.by_threads.get(line["threads"])
+        if c is None or "bytes" not in line:
+            return None
+        compute = (line["operations"] / line["reduction"] / c["operations"]
+                   + line.get("exponentials", 0.0) / c["exponentials"])
+        return max(compute, line["bytes"] / self.bandwidth(line["threads"], line["bytes"]))
+
+
+class Pair:
+    """insula and one peer in one contest."""
+
+    def __init__(self, own, peer, ceilings):
+        self.own, self.peer, self.ratio = own, peer, seconds(peer) / seconds(own)
+        least = ceilings.least_seconds(own)
+        self.largest = seconds(peer) / least if least else None  # the ratio of a program that reaches the machine's bound
 
 
 class Results:
     def __init__(self, data):
-        self.data = data
-        self.contests = {}
+        self.data, self.ceilings = data, Ceilings(data["runs"])
+        self.contests = {}  # (group, case): {source: {threads: lines}}
         for line in data["lines"]:
-            if "rival" in line and "wall_s" in line:
-                key = line["group"], line["case"], line["source"]
-                self.contests.setdefault(key, {}).setdefault(line["threads"], []).append(line)
+            if "wall_s" in line:
+                sources = self.contests.setdefault((line["group"], line["case"]), {})
+                sources.setdefault(line["source"], {}).setdefault(line["threads"], []).append(line)
         self.avx512 = "avx512f" in data["machine"]["features"] and data["isa"] == "native"
 
-    @staticmethod
-    def time(line):
-        return line["cpu_s" if line["threads"] == 1 else "wall_s"]["median"]
-
-    def ratio(self, key, threads, pattern):
-        """(peer's time / insula's, peer's line, insula's line) of the best peer that matches and agrees; None without."""
-        lines = self.contests.get(key, {}).get(threads, [])
+    def of_source(self, key, source, threads, pattern):
+        """insula and the best peer that matches and agrees; None without."""
+        lines = self.contests[key][source].get(threads, [])
         own = [l for l in lines if l["rival"] == "insula"]
         peers = [l for l in lines if not l["rival"].startswith("insula") and l["agrees"] and re.search(pattern, l["rival"])]
-        if not own or not peers:
-            return None
-        best = min(peers, key=self.time)
-        return self.time(best) / self.time(own[0]), best, own[0]
+        return Pair(own[0], min(peers, key=seconds), self.ceilings) if own and peers else None
 
-    def keys(self, group, pattern):
-        return [k for k in self.contests if k[0] == group and re.search(pattern, k[1])]
+    def pair(self, key, threads, pattern):
+        """As of_source; where several programs held the same contest, that with the least ratio."""
+        pairs = [p for s in self.contests[key] if (p := self.of_source(key, s, threads, pattern))]
+        return min(pairs, key=lambda p: p.ratio, default=None)
+
+    def pairs(self, group, case, threads, pattern):
+        keys = [k for k in self.contests if k[0] == group and re.search(case, k[1])]
+        return [p for k in keys if (p := self.pair(k, threads, pattern))]
 
 
 def number(x):
-    return f"{x:.1f}" if x >= 10 else f"{x:.2f}"
+    return f"{x:.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.2f}"
 
 
 def span(values):
@@ -81,37 +135,60 @@ def span(values):
     return f"{number(low)} to {number(high)}, median {number(statistics.median(values))}"
 
 
+def verdict(pairs, must):
+    """How many cases reach the goal, and how many of the others no program could get there on this machine."""
+    if must is None:
+        return "-"
+    if not pairs:
+        return "not measured"
+    missed = [p for p in pairs if p.ratio < must]
+    beyond = sum(p.largest is not None and p.largest < must for p in missed)
+    text = f"{len(pairs) - len(missed)} of {len(pairs)}"
+    return text + (f"; {beyond} of the other {len(missed)} out of reach" if beyond else "")
+
+
 def summary(results):
-    out = ["| what | cases | 1 thread | 2 threads | best peer, 1 thread | must | aim | cases that reach must |",
+    out = ["| what | 1 thread | 2 threads | best peer, 1 thread | largest possible | must | aim | cases that reach must |",
            "|---|---|---|---|---|---|---|---|"]
-    for title, group, pattern, against, must, aim, scaled in ROWS:
+    for title, group, case, against, must, aim, scaled in ROWS:
         if scaled and not results.avx512:
             must *= WITHOUT_AVX512
-        keys = results.keys(group, pattern)
-        one = [r[0] for k in keys if (r := results.ratio(k, 1, against))]
-        two = [r[0] for k in keys if (r := results.ratio(k, 2, against))]
-        best = [r[0] for k in keys if (r := results.ratio(k, 1, ""))]
-        reach = f"{sum(v >= must for v in one)} of {len(one)}" if one else "not measured"
-        out.append(f"| {title} | {len(keys)} | {span(one)} | {span(two)} | {span(best)} | {must:.3g} | {aim:.3g} | {reach} |")
-    out += extra(results)
+        one, two, best = (results.pairs(group, case, t, p) for t, p in ((1, against), (2, against), (1, "")))
+        if must is None and not one and not two:
+            continue
+        of = lambda pairs: span([p.ratio for p in pairs])
+        possible = span([p.largest for p in one if p.largest is not None])
+        goals = f"{must:.3g} | {aim:.3g}" if must is not None else "- | -"
+        out.append(f"| {title} | {of(one)} | {of(two)} | {of(best)} | {possible} | {goals} | {verdict(one, must)} |")
+    return out + memory(results) + scaling(results)
+
+
+def memory(results):
+    cases, out = {}, []
+    for line in results.data["lines"]:
+        if line["group"] == "memory":
+            cases.setdefault(line["case"], {})[line["rival"]] = line["bytes"]
+    for case, by_rival in cases.items():
+        peers = {r: b for r, b in by_rival.items() if r != "insula"}
+        if "insula" not in by_rival or not peers:
+            continue
+        own, eager = by_rival["insula"], next(iter(peers.values()))
+        shown = "; ".join(f"{r} {b / 1e9:.2f} GB" for r, b in by_rival.items())
+        goals = f"6 | 10 | {int(eager >= 6 * own)} of 1" if case.startswith("UMBRA") else "- | - | -"
+        out.append(f"| peak memory of a step of {case}: {shown} | {number(eager / own)} | - | "
+                   f"{number(min(peers.values()) / own)} | - | {goals} |")
     return out
 
 
-def extra(results):
-    """Memory and scaling, which are no contests of times."""
+def scaling(results):
     out = []
-    memory = {l["rival"]: l["bytes"] for l in results.data["lines"] if l.get("group") == "memory"}
-    if {"insula", "PyTorch + MONAI"} <= memory.keys():
-        ratio = memory["PyTorch + MONAI"] / memory["insula"]
-        least = min(v for k, v in memory.items() if k != "insula") / memory["insula"]
-        out.append(f"| peak memory of that step | 1 | {number(ratio)} | - | {number(least)} | 6 | 10 | "
-                   f"{int(ratio >= 6)} of 1 |")
-    for key in results.keys("step", ""):
-        own = {t: [l for l in lines if l["rival"] == "insula"] for t, lines in results.contests[key].items()}
-        if own.get(1) and own.get(2):
-            ratio = own[1][0]["cpu_s"]["median"] / own[2][0]["wall_s"]["median"]
-            out.append(f"| 2 threads against 1, that step, insula against itself | 1 | - | {number(ratio)} | - | 1.8 | 1.95 | "
-                       f"{int(ratio >= 1.8)} of 1 |")
+    for (group, case), sources in results.contests.items():
+        for by_threads in sources.values():
+            own = {t: next((l for l in lines if l["rival"] == "insula"), None) for t, lines in by_threads.items()}
+            if group == "step" and own.get(1) and own.get(2):
+                ratio = seconds(own[1]) / seconds(own[2])
+                out.append(f"| 2 threads against 1, {case}, insula against itself | - | {number(ratio)} | - | - | 1.8 | 1.95 | "
+                           f"{int(ratio >= 1.8)} of 1 |")
     return out
 
 
@@ -120,87 +197,139 @@ def milliseconds(line):
     return f"{1e3 * t['median']:.3g} ({1e3 * t['q1']:.3g}-{1e3 * t['q3']:.3g})"
 
 
-def details(results):
-    out = ["| case | insula, ms (quartiles) | best peer | its ms (quartiles) | ratio | 2 threads | error of insula |",
-           "|---|---|---|---|---|---|---|"]
-    disturbed = 0
-    for key in results.contests:
-        one, two = results.ratio(key, 1, ""), results.ratio(key, 2, "")
-        if not one:
+def details(results, groups):
+    several = len(results.data["runs"]) > 1
+    out = ["| case | insula, ms (quartiles) | best peer | its ms (quartiles) | ratio | largest possible | 2 threads | error of insula |"
+           + (" run |" if several else ""), "|---|---|---|---|---|---|---|---|" + ("---|" if several else "")]
+    for key, sources in results.contests.items():
+        if key[0] not in groups:
             continue
-        mark = "~" if two and two[1]["others"] > DISTURBED else ""
-        disturbed += one[1]["others"] > DISTURBED
-        second = mark + number(two[0]) if two else "-"
-        out.append(f"| {key[1]} | {milliseconds(one[2])} | {one[1]['rival']} | {milliseconds(one[1])} | {number(one[0])} | "
-                   f"{second} | {one[2]['error']:.0e} |")
-    return out, disturbed
+        for source in sources:
+            one, two = (results.of_source(key, source, t, "") for t in (1, 2))
+            shown = one or two
+            if not shown:
+                continue
+            ratio, possible = (number(x) if one and x else "-" for x in (shown.ratio, shown.largest))
+            second = ("~" if two.own["others"] > DISTURBED else "") + number(two.ratio) if two else "-"
+            out.append(f"| {key[1]} | {milliseconds(shown.own)} | {shown.peer['rival']} | {milliseconds(shown.peer)} | {ratio} | "
+                       f"{possible} | {second} | {shown.own['error']:.0e} |" + (f" {shown.own['run'] + 1} |" if several else ""))
+    return out
+
+
+def ceilings(results):
+    out = ["| threads | instructions | multiply-adds, GFLOP/s | exponentials, G/s | read / in place / copy / write, GB/s, by amount |",
+           "|---|---|---|---|---|"]
+    for threads, c in sorted(results.ceilings.by_threads.items()):
+        rates = lambda m: " / ".join(f"{m[k] / 1e9:.0f}" if k in m else "-" for k in ("read", "update", "copy", "write"))
+        amount = lambda n: f"{n // 1024} KiB" if n < 2**20 else f"{n // 2**20} MiB"
+        shown = "; ".join(f"{amount(n)}: {rates(m)}" for n, m in sorted(c["memory"].items()))
+        out.append(f"| {threads} | {c['instructions']} | {c['operations'] / 1e9:.0f} | {c['exponentials'] / 1e9:.1f} | {shown} |")
+    return out if len(out) > 2 else []
 
 
 def policies(results):
     """What the Winograd policies are worth."""
     out = ["| 3^3 convolution | exact, ms | default, ms | winograd4, ms | error exact / default / winograd4 |",
            "|---|---|---|---|---|"]
-    for key, by_threads in results.contests.items():
-        lines = {l["rival"]: l for l in by_threads.get(1, [])}
+    for key, sources in results.contests.items():
+        lines = {l["rival"]: l for l in sources.get("libraries", {}).get(1, [])}
         if "insula winograd4" not in lines or "insula exact" not in lines:
             continue
         three = [lines["insula exact"], lines["insula"], lines["insula winograd4"]]
-        times = " | ".join(f"{1e3 * Results.time(l):.3g}" for l in three)
+        times = " | ".join(f"{1e3 * seconds(l):.3g}" for l in three)
         errors = " / ".join(f"{l['error']:.0e}" for l in three)
         out.append(f"| {key[1]} | {times} | {errors} |")
     return out if len(out) > 2 else []
 
 
-def disagreements(results):
+def losses(results):
+    """Where the fastest peer is faster than insula."""
+    pairs = {k: p for k in results.contests if (p := results.pair(k, 1, "") or results.pair(k, 2, ""))}
+    slower = [f"{case} ({pair.peer['rival']}, {number(pair.ratio)})" for (_, case), pair in pairs.items() if pair.ratio < 1]
+    if not slower:
+        return [f"In all {len(pairs)} cases insula is faster than the fastest peer.", ""]
+    return [f"In {len(slower)} of {len(pairs)} cases the fastest peer is faster than insula: " + "; ".join(slower) + ".", ""]
+
+
+def left_out(results):
+    wrong = [f"{l['rival']} in \"{l['case']}\" ({l['error']:.0e})" for l in results.data["lines"]
+             if l.get("threads") == 1 and not l.get("agrees", True)]
+    failed = [f"{l['rival']} in \"{l['case']}\" ({l['left_out']})" for l in results.data["lines"] if "left_out" in l]
+    late = sorted({c for r in results.data["runs"] for c in r.get("left_out", [])})
     out = []
-    for key, by_threads in results.contests.items():
-        for line in by_threads.get(1, []):
-            if not line["agrees"]:
-                out.append(f"{line['rival']} in \"{key[1]}\" ({line['error']:.0e})")
+    if wrong:
+        out += ["Left out of the comparison, because their results deviate from the reference by more than the limit: "
+                + "; ".join(wrong) + ".", ""]
+    if failed:
+        out += ["Left out, because they failed: " + "; ".join(failed) + ".", ""]
+    if late:
+        out += ["Not measured anew, for lack of time: " + "; ".join(late) + ".", ""]
     return out
+
+
+def machine_lines(data):
+    m = data["machine"]
+    peers = sorted({p for r in data["runs"] for p in r["peers"]})
+    lines = [f"- {m['processor']} (family/model {m['family_model']}), {m['processors']} processors, features "
+             f"{', '.join(m['features'])}; {m['memory_GiB']} GiB; {m['compiler']}; instructions: {data['isa']}.",
+             f"- {'; '.join(peers)}.",
+             "- float32 everywhere, denormal numbers flushed by all. 1 thread: median processor time of the process; 2 threads: "
+             "median time on the wall."]
+    for i, r in enumerate(data["runs"], 1):
+        name = f"Run {i}: " if len(data["runs"]) > 1 else ""
+        lines.append(f"- {name}{r['date']}, commit {r['commit']}{', few repetitions' if r.get('quick') else ''}; others kept "
+                     f"{r['others']:.2f} processors busy on average"
+                     + (": times on the wall, and so all of 2 threads, are disturbed." if r["others"] > DISTURBED else "."))
+    return lines
 
 
 def markdown(data):
     results = Results(data)
-    m = data["machine"]
-    lines = [BEGIN, "", f"Made by `benchmarks/compare/run.py` on {data['date']}, commit {data['commit']}, from "
-             f"`{data['file']}`:", "",
-             f"- {m['processor']} (family/model {m['family_model']}), {m['processors']} processors, features "
-             f"{', '.join(m['features'])}; {m['memory_GiB']} GiB; {m['compiler']}; instructions: {data['isa']}.",
-             f"- {data['peers']}.",
-             "- float32 everywhere, denormal numbers flushed by all. 1 thread: median processor time of the process; "
-             "2 threads: median time on the wall.",
-             f"- Others kept {data['others']:.2f} processors busy on average while this ran"
-             + (": times on the wall, and so all of 2 threads, are disturbed and marked ~." if data["others"] > DISTURBED
-                else "."), "",
-             "Ratios are the peer's time over insula's. \"1 thread\" and \"2 threads\" are against the peer that the goal names, "
-             "\"best peer\" is against the fastest of all, other libraries' fused, compiled and inference-only paths included.",
-             "", *summary(results), "", "### Every case", ""]
-    table, _ = details(results)
-    lines += [*table, ""]
-    if (extra_table := policies(results)):
-        lines += ["### Winograd policies", "", *extra_table, ""]
-    if (wrong := disagreements(results)):
-        lines += ["Left out of the comparison, because their results deviate from the reference by more than the limit: "
-                  + "; ".join(wrong) + ".", ""]
-    return "\n".join([*lines, END])
+    out = [f"Made by `benchmarks/compare/run.py` from `{data['file']}`:", "", *machine_lines(data), "",
+           "Ratios are the peer's time over insula's. \"1 thread\" and \"2 threads\" are against the peer that the goal names, "
+           "\"best peer\" is against the fastest of all, other libraries' fused, compiled and inference-only paths included. "
+           "\"Largest possible\" is the same peer's time over the machine's bound: the larger of operations over the peak of one "
+           "core (of 3^3 convolutions with stride 1 a quarter of the operations, as Winograd's F(4,4) needs; a softmax's "
+           "exponentials beside them) and of bytes over bandwidth, every input read and every output written once. A goal above it "
+           "is out of reach of any program here.", "", *summary(results), "", *losses(results)]
+    if (table := ceilings(results)):
+        out += ["### Ceilings", "", "Measured in the same runs, by `compare_ceilings`; the best of all runs.", "", *table, ""]
+    out += ["### Every case", ""]
+    for title, groups in SECTIONS.items():
+        if len(table := details(results, groups)) > 2:
+            out += [f"#### {title}", "", *table, ""]
+    if (table := policies(results)):
+        out += ["### Winograd policies", "", *table, ""]
+    return "\n".join(out + left_out(results))
+
+
+def text_of(files):
+    texts = []
+    for path in files:
+        data = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        head = f"### {data['machine']['processor']}, {data['isa']}\n\n" if len(files) > 1 else ""
+        texts.append(head + markdown(data))
+    return "\n".join([BEGIN, "", *texts, END])
+
+
+def write(files=()):
+    text = text_of(files or sorted((ROOT / "benchmarks" / "results").glob("*.json")))
+    old = PAGE.read_text(encoding="utf-8")
+    if BEGIN not in old or END not in old:
+        sys.exit(f"table: {PAGE} has no lines '{BEGIN}' and '{END}'")
+    PAGE.write_text(old[:old.index(BEGIN)] + text + old[old.index(END) + len(END):], encoding="utf-8")
+    print(f"table: wrote {PAGE}")
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("results")
-    parser.add_argument("--into")
+    parser.add_argument("results", nargs="*", help="files of run.py; all of benchmarks/results without")
+    parser.add_argument("--print", action="store_true", help="instead of writing docs/performance.md")
     options = parser.parse_args()
-    text = markdown(json.loads(pathlib.Path(options.results).read_text(encoding="utf-8")))
-    if not options.into:
-        print(text)
-        return 0
-    page = pathlib.Path(options.into)
-    old = page.read_text(encoding="utf-8")
-    if BEGIN not in old or END not in old:
-        sys.exit(f"table: {page} has no lines '{BEGIN}' and '{END}'")
-    new = old[:old.index(BEGIN)] + text + old[old.index(END) + len(END):]
-    page.write_text(new, encoding="utf-8")
+    if options.print:
+        print(text_of(options.results or sorted((ROOT / "benchmarks" / "results").glob("*.json"))))
+    else:
+        write(options.results)
     return 0
 
 

@@ -6,26 +6,22 @@
 #include <limits>
 #include <memory>
 
-#include "insula/autograd/apply.hpp"
 #include "insula/data/affine_augment.hpp"
 #include "insula/data/intensity_augment.hpp"
-#include "insula/loss/masked_reconstruction.hpp"
-#include "insula/net/initialise.hpp"
 #include "insula/op/attention.hpp"
 #include "insula/op/batch_norm.hpp"
 #include "insula/op/conv.hpp"
+#include "insula/op/copy.hpp"
 #include "insula/op/gemm.hpp"
 #include "insula/op/kernel.hpp"
 #include "insula/op/norm.hpp"
 #include "insula/op/pointwise.hpp"
+#include "insula/op/pool.hpp"
 #include "insula/op/reduce.hpp"
 #include "insula/op/update.hpp"
 #include "insula/op/window.hpp"
 #include "insula/optim/adamw.hpp"
 #include "insula/optim/clip.hpp"
-#include "insula/ssl/masking.hpp"
-#include "insula/train/weights_io.hpp"
-#include "insula/zoo/umbra.hpp"
 
 namespace compare {
 
@@ -60,11 +56,13 @@ task::task(context<cpu>& context, json const& description, safetensors_file cons
                                                             {"group_norm", &task::group_norm},
                                                             {"batch_norm", &task::batch_norm},
                                                             {"batch_norm_pool", &task::batch_norm_pool},
-                                                            {"gelu", &task::gelu},
+                                                            {"max_pool", &task::max_pool},
+                                                            {"activation", &task::alone},
                                                             {"info_nce", &task::info_nce},
                                                             {"update", &task::update},
                                                             {"augment", &task::augment},
-                                                            {"umbra", &task::umbra}};
+                                                            {"umbra", &task::umbra},
+                                                            {"simclr", &task::simclr}};
   std::string const op = description_.at("op");
   for (auto const& [name, make] : known)
     if (op == name) {
@@ -358,19 +356,39 @@ void task::batch_norm_pool() {
   };
 }
 
-void task::gelu() {
+void task::max_pool() {
+  op::pool3d_geometry const g{1, extent_of(description_.at("in")), number("channels")};
+  index_t const n = g.in.size() * g.channels, outputs = g.out().size() * g.channels;
+  float const* const x = in("x", n);
+  float* const y = out("y", outputs);
+  if (!steps()) {
+    run_ = [=, this] { insula::run<op::max_pool3d, cpu, float>(cx_, {g, x, y, nullptr}); };
+    return;
+  }
+  auto const pick = std::make_shared<std::vector<std::uint8_t>>(std::size_t(outputs));
+  float const* const gy = in("gy", outputs);
+  float* const gx = out("gx", n);
+  run_ = [=, this] {
+    insula::run<op::max_pool3d, cpu, float>(cx_, {g, x, y, pick->data()});
+    insula::run<op::max_pool3d_grad, cpu, float>(cx_, {g, pick->data(), gy, false, gx});
+  };
+}
+
+/// An activation that nothing is fused with.
+void task::alone() {
   index_t const n = number("n");
+  auto const act = activation_of(description_.at("activation"));
   float const* const x = in("x", n);
   float* const y = out("y", n);
   if (!steps()) {
-    run_ = [=, this] { insula::run<op::activate, cpu, float>(cx_, {n, activation::gelu, x, y}); };
+    run_ = [=, this] { insula::run<op::activate, cpu, float>(cx_, {n, act, x, y}); };
     return;
   }
   float const* const gy = in("gy", n);
   float* const gx = out("gx", n);
   run_ = [=, this] {
-    insula::run<op::activate, cpu, float>(cx_, {n, activation::gelu, x, y});
-    insula::run<op::activate_grad, cpu, float>(cx_, {n, activation::gelu, x, gy, false, gx});
+    insula::run<op::activate, cpu, float>(cx_, {n, act, x, y});
+    insula::run<op::activate_grad, cpu, float>(cx_, {n, act, x, gy, false, gx});
   };
 }
 
@@ -420,49 +438,6 @@ void task::augment() {
     adjust_intensity(*y, {.gamma = gamma}, range, &cx_.pool);
   };
   save_more_ = [y](safetensors_writer& w) { w.add("y", {y->count()}, y->voxels.data()); };
-}
-
-/// UMBRA's masked modelling step: forward, masked loss, backward, global norm, clipping, AdamW.
-void task::umbra() {
-  using options = umbra::paper;
-  using network = umbra::autoencoder<options>;
-  using crop = umbra::crop<options>;
-  struct state {
-    buffer<float, cpu> w, g;
-    std::vector<tensor_place> places = parameters<network, crop>();
-    tape<cpu> records;
-    mask_batch masks{{cube(options::crop)}, 1};
-    adamw<float> optimizer;
-    explicit state(context<cpu>& cx, index_t n, double decay)
-        : w(n), g(n), records(cx), optimizer(n, {{0, n, decay}}) {}
-  };
-  constexpr index_t n = program<network, crop>::weights;
-  auto const s = std::make_shared<state>(cx_, n, description_.at("decay").get<double>());
-  if (description_.value("initialise", false))
-    insula::initialise(s->places, s->w.data(), {1, 0});
-  else
-    load_tensors<float>(*inputs_, s->places, s->w.data(), "model.", same_names());
-  float const* const x = in("x", crop::size);
-  float* const loss = out("loss", 2);  // and the norm of the gradient
-  std::vector<std::uint8_t> cells;
-  for (auto const& c : description_.at("cells")) cells.push_back(c.get<bool>());
-  s->masks.set(0, cells);
-  double const rate = description_.at("rate"), most = description_.at("clip");
-  run_ = [=, this] {
-    insula::run<op::fill, cpu, float>(cx_, {n, 0.0f, s->g.data()});
-    auto const y = apply<network>(insula::weights<float>{s->w.data(), s->g.data()},
-                                  constant<crop>(s->records, x, 1), {.mask = s->masks.tokens()});
-    loss[0] = float(masked_reconstruction(y.out, x, s->masks.voxels()));
-    s->records.backward();
-    s->records.clear();
-    double const norm = l2_norm(cx_, s->g.data(), n);
-    loss[1] = float(norm);
-    s->optimizer.step(cx_, s->g.data(), s->w.data(), rate, clip_factor(norm, most));
-  };
-  save_more_ = [s](safetensors_writer& w) {
-    add_tensors<float>(w, s->places, s->g.data(), "gradient.");
-    add_tensors<float>(w, s->places, s->w.data(), "model.");
-  };
 }
 
 }  // namespace compare

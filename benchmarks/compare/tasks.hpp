@@ -48,11 +48,15 @@ class task {
   void group_norm();
   void batch_norm();
   void batch_norm_pool();
-  void gelu();
+  void max_pool();
+  void alone();
   void info_nce();
   void update();
   void augment();
   void umbra();
+  void simclr();
+  template <class Options>
+  void simclr_of();
 
   insula::context<insula::cpu>& cx_;
   json description_;
