@@ -219,7 +219,7 @@ contest make(context<cpu>& cx, onednn::device& device, operands const& o, proble
   c.rivals.push_back(insula_pass(cx, o, which, default_conv_policy, "insula", 1e-5));
   if (has_winograd(p.g)) {
     c.rivals.push_back(insula_pass(cx, o, which, conv_policy::exact, "insula exact", 1e-5));
-    c.rivals.push_back(insula_pass(cx, o, which, conv_policy::winograd4, "insula winograd4", 2e-5));
+    c.rivals.push_back(insula_pass(cx, o, which, conv_policy::winograd2, "insula winograd2", 1e-5));
   }
   return c;
 }

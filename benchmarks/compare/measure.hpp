@@ -91,10 +91,9 @@ struct rival {
 
 /// What a computation cannot do without: the bound that table.py holds the times against.
 struct work {
-  double operations;  ///< of the direct algorithm, two per multiply-add
-  double bytes;       ///< every input read once and every output written once
-  double reduction =
-      1;  ///< by how much the best known algorithm divides the operations: 4 for Winograd's F(4,4)
+  double operations;     ///< of the direct algorithm, two per multiply-add
+  double bytes;          ///< every input read once and every output written once
+  double reduction = 1;  ///< by how much the best algorithm divides the operations: 4 for Winograd's F(4,4)
 };
 
 struct contest {

@@ -33,6 +33,7 @@ GROUPS = {"conv": ["conv3", "conv3_wide", "conv_other", "depthwise", "conv_torch
           "mlp": ["mlp", "mlp_step"], "window": ["window_forward", "window_step"], "attention": ["attention"],
           "norm": ["norm", "norm_alone"], "losses": ["info_nce"], "update": ["update"], "augment": ["augment"],
           "step": ["step", "memory"], "simclr": ["simclr"]}
+EVERYTHING = ",".join(GROUPS)
 LIBRARIES = {"conv3", "conv3_wide", "conv_other", "depthwise", "linear", "linear_gelu", "mlp"}
 ALL = {g for groups in GROUPS.values() for g in groups}
 PYTORCH = ALL - {"conv3", "conv3_wide", "conv_other", "depthwise", "memory", "simclr"}
@@ -176,21 +177,23 @@ def parts_of(options, groups, worker, libraries, has_torch):
     """What to run, the most telling first, so that a budget cuts off the rest."""
     how = ["--seconds", 0.15 if options.quick else 0.4, "--wait", options.wait, "--fewest", 2 if options.quick else 3]
     some = lambda known: [f for g in sorted(groups & known) for f in ("--group", g)]
+    shorter = {"conv_torch", "norm_alone", "mlp_step"} if options.quick and options.only == EVERYTHING else set()
     peers = [options.python, HERE / "peers.py", "--worker", worker]
     parts = []
     for threads in options.threads:
         one = threads == min(options.threads)
+        peer_groups = PYTORCH if one else PYTORCH - shorter
         if libraries and groups & LIBRARIES:
-            parts.append(Part("libraries", 200 if one else 130, libraries, "--threads", threads, *how, *some(LIBRARIES)))
-        if has_torch and groups & PYTORCH:
+            parts.append(Part("libraries", 140 if one else 100, libraries, "--threads", threads, *how, *some(LIBRARIES)))
+        if has_torch and groups & peer_groups:
             compiled = "all" if not options.quick else "few" if one else "none"
-            parts.append(Part("PyTorch", 350 if one else 200, *peers, "--threads", threads, *how, "--compile", compiled,
-                              "--compile-seconds", 60 if options.quick else 300, *some(PYTORCH)))
+            parts.append(Part("PyTorch", 370 if one else 170, *peers, "--threads", threads, *how, "--compile", compiled,
+                              "--compile-seconds", 60 if options.quick else 300, *some(peer_groups)))
     most = ["--threads", max(options.threads)]
     if has_torch and "memory" in groups:
-        parts += [Part("PyTorch", 40, *peers, *most, "--memory", what) for what in ("insula", "eager", "checkpoint")]
+        parts += [Part("PyTorch", 30, *peers, *most, "--memory", what) for what in ("insula", "eager", "checkpoint")]
     if has_torch and "simclr" in groups:
-        parts.append(Part("PyTorch", 200, *peers, *most, "--simclr"))
+        parts.append(Part("PyTorch", 110, *peers, *most, "--simclr"))
     return parts
 
 
@@ -244,9 +247,10 @@ def measure(options, groups, path, description):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions, few cases of torch.compile: a quarter of an hour")
+    parser.add_argument("--quick", action="store_true", 
+                        help="a quarter of an hour: fewer repetitions, few compiled cases, fewer groups on two threads")
     parser.add_argument("--budget", type=float, default=0, help="seconds after which no contest begins")
-    parser.add_argument("--only", default=",".join(GROUPS), help="groups, separated by commas: " + ", ".join(GROUPS))
+    parser.add_argument("--only", default=EVERYTHING, help="groups, separated by commas: " + ", ".join(GROUPS))
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     parser.add_argument("--isa", choices=("native", "avx2"), default="native")
     parser.add_argument("--wait", type=float, default=5, help="most seconds to wait for an idle machine, per contest")

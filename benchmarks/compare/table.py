@@ -229,13 +229,13 @@ def ceilings(results):
 
 def policies(results):
     """What the Winograd policies are worth."""
-    out = ["| 3^3 convolution | exact, ms | default, ms | winograd4, ms | error exact / default / winograd4 |",
+    out = ["| 3^3 convolution | exact, ms | winograd2, ms | default, ms | error exact / winograd2 / default |",
            "|---|---|---|---|---|"]
     for key, sources in results.contests.items():
         lines = {l["rival"]: l for l in sources.get("libraries", {}).get(1, [])}
-        if "insula winograd4" not in lines or "insula exact" not in lines:
+        if "insula winograd2" not in lines or "insula exact" not in lines:
             continue
-        three = [lines["insula exact"], lines["insula"], lines["insula winograd4"]]
+        three = [lines["insula exact"], lines["insula winograd2"], lines["insula"]]
         times = " | ".join(f"{1e3 * seconds(l):.3g}" for l in three)
         errors = " / ".join(f"{l['error']:.0e}" for l in three)
         out.append(f"| {key[1]} | {times} | {errors} |")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What each computation cannot do without: operations (two per multiply-add), bytes (every input read once, every output
-# written once), exponentials, and by how much the best known algorithm divides the operations. Bounds, not estimates: where in
+# written once), exponentials, and by how much the best algorithm divides the operations. Bounds, not estimates: where in
 # doubt less is counted.
 import math
 
