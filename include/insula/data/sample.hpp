@@ -57,10 +57,11 @@ class sampler {
   void linear_line(outside rule, float const (&base)[3], float const (&step)[3], index_t count, index_t ahead,
                    float* y, detail::running_range& range) const {
     auto const [begin, end] = rule == outside::zero ? span{} : inside(base, step, count);
+    eight const ordinal{0, 1, 2, 3, 4, 5, 6, 7};
     for (index_t w = 0; w < count; w += 8) {
       int const n = int(count - w < 8 ? count - w : 8);
       eight p[3], v;
-      for (int a = 0; a < 3; ++a) p[a] = base[a] + (float(int(w)) + ordinals()) * step[a];
+      for (int a = 0; a < 3; ++a) p[a] = base[a] + (float(int(w)) + ordinal) * step[a];
       if (w >= begin && w + 8 <= end) {
         corners(p, v, ahead);
       } else if (rule == outside::zero) {
@@ -79,10 +80,11 @@ class sampler {
   /// The same with the nearest voxels.
   void nearest_line(outside rule, float const (&base)[3], float const (&step)[3], index_t count, float* y,
                     detail::running_range& range) const {
+    eight const ordinal{0, 1, 2, 3, 4, 5, 6, 7};
     for (index_t w = 0; w < count; w += 8) {
       int const n = int(count - w < 8 ? count - w : 8);
       eight p[3], v{};
-      for (int a = 0; a < 3; ++a) p[a] = base[a] + (float(int(w)) + ordinals()) * step[a];
+      for (int a = 0; a < 3; ++a) p[a] = base[a] + (float(int(w)) + ordinal) * step[a];
       for (int l = 0; l < n; ++l) v[l] = nearest(rule, p[0][l], p[1][l], p[2][l]);
       write(v, n, y + w, range);
     }
@@ -139,8 +141,6 @@ class sampler {
   struct span {
     index_t begin = 0, end = 0;
   };
-
-  static eight ordinals() { return eight{0, 1, 2, 3, 4, 5, 6, 7}; }
 
   static void write(eight const& v, int n, float* y, detail::running_range& range) {
     if (n < 8) {
