@@ -29,23 +29,7 @@ struct product {
   int last;
 };
 
-/// sum[r][v] += A[r] B[v] for one k.
 template <scalar T, int R, int V>
-INSULA_INLINE void add_outer(T const* a, index_t a_row, T const* b, simd::pack<T> (&sum)[R][V]) {
-  simd::pack<T> row[V];
-#pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) row[v] = simd::load(b + v * simd::width<T>);
-#pragma GCC unroll 32
-  for (int r = 0; r < R; ++r) {
-    simd::pack<T> const x = simd::broadcast(a[r * a_row]);
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[r][v] = simd::fma(x, row[v], sum[r][v]);
-  }
-}
-
-/// R rows and V registers of the product. Depth: 0, or that of p if it is known and elements of A and rows of B follow one
-/// another: short loops cost as much as what they do.
-template <scalar T, int R, int V, int Depth>
 void tile(product<T> const& p, T const* a_at, T* c) {
   constexpr int w = simd::width<T>;
   simd::pack<T> sum[R][V];
@@ -62,11 +46,16 @@ void tile(product<T> const& p, T const* a_at, T* c) {
   for (index_t s = 0; s < p.count; ++s) {
     T const* a = a_at + p.at[s].a;
     T const* b = p.b + p.at[s].b;
-    if constexpr (Depth > 0) {
-#pragma GCC unroll 8
-      for (int k = 0; k < Depth; ++k) add_outer<T, R, V>(a + k, a_row, b + k * V * w, sum);
-    } else {
-      for (index_t k = 0; k < depth; ++k, a += a_col, b += b_row) add_outer<T, R, V>(a, a_row, b, sum);
+    for (index_t k = 0; k < depth; ++k, a += a_col, b += b_row) {
+      simd::pack<T> row[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) row[v] = simd::load(b + v * w);
+#pragma GCC unroll 32
+      for (int r = 0; r < R; ++r) {
+        simd::pack<T> const x = simd::broadcast(a[r * a_row]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sum[r][v] = simd::fma(x, row[v], sum[r][v]);
+      }
     }
   }
 
@@ -101,29 +90,26 @@ struct tile_heights {
 };
 
 /// What is left over after whole tiles is shared by two tiles: small ones wait for their own sums.
-template <scalar T, int V, int Depth = 0, int I = tile_heights<V>::first>
+template <scalar T, int V, int I = tile_heights<V>::first>
 void tile_column(product<T> const& p, index_t rows, T const* a, T* c) {
   constexpr int r = tile_heights<V>::at[I];
   while (rows >= 2 * r || rows == r) {
-    tile<T, r, V, Depth>(p, a, c);
+    tile<T, r, V>(p, a, c);
     rows -= r, a += r * p.a_row, c += r * p.c_row;
   }
   if constexpr (r > 1)
     if (rows > 0) {
       if (rows > r && rows > 2 * tile_heights<V>::at[I + 1]) {
-        tile<T, r, V, Depth>(p, a, c);
+        tile<T, r, V>(p, a, c);
         rows -= r, a += r * p.a_row, c += r * p.c_row;
       }
-      tile_column<T, V, Depth, I + 1>(p, rows, a, c);
+      tile_column<T, V, I + 1>(p, rows, a, c);
     }
 }
 
 /// The product for any number of rows; `registers` (1, 2 or 3) is its width.
 template <scalar T>
 void multiply(product<T> const& p, int registers, index_t rows, T* c) {
-  constexpr int most = simd::register_count == 32 ? 3 : 2, stem = 7;  // the row of taps of a first layer
-  if (registers == most && p.depth == stem && p.a_col == 1 && p.b_row == most * simd::width<T>)
-    return tile_column<T, most, stem>(p, rows, p.a, c);
   if (registers == 3) {
     if constexpr (simd::register_count == 32) tile_column<T, 3>(p, rows, p.a, c);
   } else if (registers == 2) {

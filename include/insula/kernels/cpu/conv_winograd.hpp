@@ -380,7 +380,9 @@ void convolve_winograd_small(context<cpu>& cx, lattice const& l, T const* x, wei
           transform_panel<M>(p, to - from, u_each, plain, l.out_channels, ci * l.out_channels, p.last,
                              u + t * depth * row);
       }
-      for (index_t k = 0; k < A * A; ++k)
+      for (index_t k = 0; k < A * A; ++k) {
+        for (index_t t = 9 * dl.taps * k / (A * A); t < 9 * dl.taps * (k + 1) / (A * A); ++t)
+          if (to < ci) w.prefetch(l, dl.tap * 9 + t, p, to, first(chunk + 2));
         for (index_t sample = 0; sample < l.batch; ++sample) {
           winograd_block const all{sample, 0, planes, 0, run};
           each_depth(l, all, [&](index_t d, index_t end, index_t tap, index_t taps) {
@@ -400,6 +402,7 @@ void convolve_winograd_small(context<cpu>& cx, lattice const& l, T const* x, wei
             multiply(one, p.registers, (end - d) * run, m + k * m_each + (sample * planes + d) * run * row);
           });
         }
+      }
     }
     for (index_t sample = 0; sample < l.batch; ++sample)
       for (index_t d = 0; d < planes; ++d)
