@@ -31,7 +31,7 @@ mkdir -p "$out"
 # What differs from the published settings because the run is so short: gentler geometry of the augmentation, a higher
 # learning rate with a longer warm-up, and a contrastive term that weighs more from the start.
 short=(--config small --steps "$steps" --batch 4 held_out=0.2 spacing=3.2 optim.rate=5e-4 optim.minimum=5e-5 optim.warm_up=0.4
-  ssl.alpha_start=6 ssl.alpha_end=6 ssl.momentum_end=0.996 augment.rotation=0.1 augment.shear=0.05 augment.scale=0.05
+  ssl.alpha_start=10 ssl.alpha_end=10 ssl.momentum_end=0.996 augment.rotation=0.1 augment.shear=0.05 augment.scale=0.05
   checkpoint_every=100 rank_every=20)
 if [[ -z ${SKIP_CL:-} ]]; then
   say "pretraining, mode cl"
