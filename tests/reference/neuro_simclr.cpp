@@ -122,8 +122,10 @@ struct training {
     close(system.micro_batch({2, xi.data(), xj.data()}), 1.0922902795, 1, tolerance);
     check_gradient("encoder.conv1.weight", 13.15247093);
     auto const first = gradient("encoder.conv1.weight");
-    close(double(first[0]), 0.106022736, 0.2, gradient_tolerance);
-    close(double(first[1]), 0.126747921, 0.2, gradient_tolerance);
+    double largest = 0;  // what the specification's tolerance of single elements is relative to
+    for (T const v : first) largest = std::max(largest, std::abs(double(v)));
+    close(double(first[0]), 0.106022736, largest, gradient_tolerance);
+    close(double(first[1]), 0.126747921, largest, gradient_tolerance);
     check_gradient("encoder.bn1.weight", 0.0742424061);
     check_gradient("encoder.layer2.0.downsample.0.weight", 0.2944197202);
     check_gradient("encoder.layer4.1.conv2.weight", 1.0645018953);
