@@ -51,28 +51,36 @@ namespace detail {
 using eight = float __attribute__((vector_size(32)));
 using eight_indices = std::int32_t __attribute__((vector_size(32)));
 
-/// x = fast_power(x, g) for each of eight.
-inline void raise(eight& x, float g) {
-  eight const whole = x * 1e37f, one = 1.0f - eight{}, part = whole < one ? whole : one;
-  auto const bits = std::bit_cast<eight_indices>(x + 1e-37f);
-  eight_indices const e = (bits - 0x3f3504f3) >> 23;
-  eight const f = std::bit_cast<eight>(bits - (e << 23)) - 1.0f;
-  eight const s = f / (2.0f + f), z = s * s;
-  eight const log2 =
-      __builtin_convertvector(e, eight) +
-      2.885390082f * s * (1.0f + z * (1.0f / 3 + z * (0.2f + z * (1.0f / 7 + z * (1.0f / 9)))));
-  eight const least = -126.0f - eight{}, most = 127.0f - eight{};
-  eight y = g * log2;
+/// As many as the widest register has, for what is arithmetic alone.
+#if defined(__AVX512F__)
+inline constexpr int widest = 16;
+#else
+inline constexpr int widest = 8;
+#endif
+using wide = float __attribute__((vector_size(4 * widest)));
+using wide_indices = std::int32_t __attribute__((vector_size(4 * widest)));
+
+/// x = fast_power(x, g) for each.
+inline void raise(wide& x, float g) {
+  wide const whole = x * 1e37f, one = 1.0f - wide{}, part = whole < one ? whole : one;
+  auto const bits = std::bit_cast<wide_indices>(x + 1e-37f);
+  wide_indices const e = (bits - 0x3f3504f3) >> 23;
+  wide const f = std::bit_cast<wide>(bits - (e << 23)) - 1.0f;
+  wide const s = f / (2.0f + f), z = s * s;
+  wide const log2 = __builtin_convertvector(e, wide) +
+                    2.885390082f * s * (1.0f + z * (1.0f / 3 + z * (0.2f + z * (1.0f / 7 + z * (1.0f / 9)))));
+  wide const least = -126.0f - wide{}, most = 127.0f - wide{};
+  wide y = g * log2;
   y = y < least ? least : y;
   y = y > most ? most : y;
-  eight const k = (y + 12582912.0f) - 12582912.0f, r = y - k;
-  eight const p =
+  wide const k = (y + 12582912.0f) - 12582912.0f, r = y - k;
+  wide const p =
       1.0f + r * (6.931471806e-1f +
                   r * (2.402265070e-1f +
                        r * (5.550410866e-2f +
                             r * (9.618129108e-3f +
                                  r * (1.333355815e-3f + r * (1.540353039e-4f + r * 1.525273e-5f))))));
-  x = p * std::bit_cast<eight>((__builtin_convertvector(k, eight_indices) + 127) << 23) * part;
+  x = p * std::bit_cast<wide>((__builtin_convertvector(k, wide_indices) + 127) << 23) * part;
 }
 
 }  // namespace detail

@@ -62,8 +62,8 @@ inline void adjust_intensity(volume& x, intensity_steps const& s, value_range ra
       float* const p = whole ? voxels + i : last;
       if (!whole) std::copy(voxels + i, voxels + end, last);
       if (noisy) normal_block(s.grain, std::uint32_t(i / block), normal);
-      for (index_t k = 0; k < block; k += 8) {
-        detail::eight v, n;
+      for (index_t k = 0; k < block; k += detail::widest) {
+        detail::wide v, n;
         std::memcpy(&v, p + k, sizeof v);
         if (shifts) v += offset;
         if (powers) {

@@ -8,7 +8,7 @@
 #include "insula/kernels/cpu/conv_patch.hpp"
 #include "insula/kernels/cpu/conv_small.hpp"
 #include "insula/kernels/cpu/conv_weights.hpp"
-#include "insula/kernels/cpu/conv_winograd.hpp"
+#include "insula/kernels/cpu/conv_winograd_small.hpp"
 #include "insula/kernels/cpu/gemm.hpp"
 
 namespace insula {
@@ -89,9 +89,15 @@ struct kernel<op::conv3d_grad, cpu, T> {
 
  private:
   static void weight_gradient(context<cpu>& cx, op::conv3d_grad::args<T> const& a, conv_policy policy) {
+    if (detail::conv::has_patches_of_eight(a.g))
+      return detail::conv::weight_gradient_of_eight(cx, a.g, a.x, a.gy, a.gw);
     auto const l = detail::conv::forward_lattice(a.g);
     if (detail::conv::is_depthwise(l)) return detail::conv::depthwise_weight_gradient(cx, l, a.x, a.gy, a.gw);
     int const m = detail::conv::winograd_of(l, policy);
+    if (m == 2 && detail::conv::is_winograd_small<2, T>(l))
+      return detail::conv::weight_gradient_winograd_small<2>(cx, l, a.x, a.gy, a.gw);
+    if (m == 4 && detail::conv::is_winograd_small<4, T>(l))
+      return detail::conv::weight_gradient_winograd_small<4>(cx, l, a.x, a.gy, a.gw);
     if (m == 2) return detail::conv::weight_gradient_winograd<2>(cx, l, a.x, a.gy, a.gw);
     if (m == 4) return detail::conv::weight_gradient_winograd<4>(cx, l, a.x, a.gy, a.gw);
     if (detail::conv::is_small(l)) return detail::conv::weight_gradient_small(cx, l, a.x, a.gy, a.gw);

@@ -11,8 +11,10 @@ inline constexpr index_t window_bytes = 256 << 10;     // of one block's inputs:
 inline constexpr index_t most_window_bytes = 2 << 20;  // but more, from L3, where fewer than
 inline constexpr index_t enough_positions = 192;       // outputs would share each packed weight
 inline constexpr index_t slice_bytes = 256 << 10;      // of one slice of packed weights
-inline constexpr index_t longest_chain = 1024;         // products summed before the sum joins the output
-inline constexpr index_t enough_tasks = 12;            // for a balanced load on a few cores
+inline constexpr index_t shared_weight_bytes =
+    8 << 20;  // of packed weights that all blocks read, else each packs its own
+inline constexpr index_t longest_chain = 1024;  // products summed before the sum joins the output
+inline constexpr index_t enough_tasks = 12;     // for a balanced load on a few cores
 
 /// Weights of taps [from, to) of the flattened (depth, height) taps and of one panel, rows of whole registers.
 /// Source (kernel, group_in, out_channels), `column` the panel's first output channel over all groups.
@@ -71,12 +73,25 @@ void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T cons
   bool const ready = cut_channels.count == 1 && l.groups == 1 && cut_channels.at(0).last == width &&
                      (wl.taps <= 1 || wl.tap_step == 1);  // w itself has rows of whole registers
 
+  scratch shared(cx);
+  index_t const panel_elements = taps * tap_elements, all = l.groups * cut_channels.count * panel_elements;
+  bool const once = !ready && block_count > 1 && all * index_t(sizeof(T)) <= shared_weight_bytes;
+  T* const packed = once ? shared.take<T>(all) : nullptr;
+  if (once)
+    cx.pool.run(l.groups * cut_channels.count * taps, [&](index_t task, int) {
+      index_t const t = task % taps, q = task / taps % cut_channels.count,
+                    group = task / taps / cut_channels.count;
+      panel const p = cut_channels.at(q);
+      pack_weights(l, w, group * co + p.from, p, t, t + 1,
+                   packed + task / taps * panel_elements + t * depth * p.registers * width);
+    });
+
   cx.pool.run(block_count * l.groups * parts, [&](index_t task, int worker) {
     index_t const part = task % parts, group = task / parts % l.groups;
     block const at = blocks.at(l, task / parts / l.groups);
     scratch memory(cx, worker);
     T* const window_memory = memory.take<T>(window_elements(l, blocks.size));
-    T* const weights = ready ? nullptr : memory.take<T>(slice * tap_elements);
+    T* const weights = ready || once ? nullptr : memory.take<T>(slice * tap_elements);
     stretch* const list = memory.take<stretch>(slice + 1);
     window<T> const in = pack(l, x, at, group, 0, dl.taps, window_memory);
 
@@ -86,15 +101,18 @@ void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T cons
       index_t const column = group * co + p.from;
       for (index_t from = 0; from == 0 || from < taps; from += slice) {
         index_t const to = from + slice < taps ? from + slice : taps;
-        if (!ready) pack_weights(l, w, column, p, from, to, weights);
+        T const* panel_weights = w;
+        if (once)
+          panel_weights =
+              packed + (group * cut_channels.count + q) * panel_elements + from * depth * p.registers * width;
+        else if (!ready)
+          pack_weights(l, w, column, p, from, to, weights), panel_weights = weights;
         product<T> m{list,
                      0,
                      depth,
                      in.data,
                      wl.stride * ci,
-                     1,
-                     ready ? w : weights,
-                     p.registers * width,
+                     panel_weights,
                      b ? b + column : nullptr,
                      adds || from > 0,
                      wl.step * l.out_channels,
@@ -109,7 +127,7 @@ void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T cons
               index_t const k =
                   ((dl.tap + td * dl.tap_step) * hl.kernel + hl.tap + th * hl.tap_step) * wl.kernel + wl.tap;
               list[m.count++] = {in.at(id, ih),
-                                 ready ? k * ci * l.out_channels : (t - from) * depth * m.b_row};
+                                 ready ? k * ci * l.out_channels : (t - from) * depth * p.registers * width};
             }
             if (m.count == 0 && m.adds) continue;
             index_t const od = dl.first + d * dl.step, oh = hl.first + h * hl.step,

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "insula/kernels/cpu/conv_lattice.hpp"
+#include "insula/kernels/cpu/conv_weights.hpp"
 #include "insula/kernels/cpu/product.hpp"
 #include "insula/kernels/cpu/stream.hpp"
 
@@ -27,34 +28,50 @@ inline bool has_patches_of_eight(op::conv3d_geometry const& g) {
   return is_patches(g) && g.kernel.size() * g.in_channels == 8;
 }
 
+/// Where the inputs of patches of eight are.
+struct eight_inputs {
+  op::conv3d_geometry const& g;
+  index_t at[8];  // of the inputs of a patch, from its first
+
+  explicit eight_inputs(op::conv3d_geometry const& shape) : g(shape), at{} {
+    extent const k = g.kernel;
+    index_t const ci = g.in_channels;
+    for (index_t i = 0; i < 8; ++i) {
+      index_t const tap = i / ci;
+      at[i] = ((tap / k.w / k.h * g.in.h + tap / k.w % k.h) * g.in.w + tap % k.w) * ci + i % ci;
+    }
+  }
+  /// Of the first patch of the i-th row of outputs, all samples and planes counted.
+  index_t row(index_t i) const {
+    extent const out = g.out();
+    index_t const oh = i % out.h, od = i / out.h % out.d, sample = i / out.h / out.d;
+    return ((sample * g.in.d + od * g.stride.d) * g.in.h + oh * g.stride.h) * g.in.w * g.in_channels;
+  }
+};
+
 /// y = b + the convolution of x with w over patches of eight inputs. All weights of a register of output channels stay in
 /// registers; sums this short would cost convolve more to begin and to end than to compute.
 template <scalar T>
 void convolve_patches_of_eight(context<cpu>& cx, op::conv3d_geometry const& g, T const* x, T const* w,
                                T const* b, T* y) {
-  extent const out = g.out(), k = g.kernel, step = g.stride;
-  index_t const ci = g.in_channels, co = g.out_channels;
-  index_t at[8];  // of the inputs of a patch, from its first
-  for (index_t i = 0; i < 8; ++i) {
-    index_t const tap = i / ci;
-    at[i] = ((tap / k.w / k.h * g.in.h + tap / k.w % k.h) * g.in.w + tap % k.w) * ci + i % ci;
-  }
+  extent const out = g.out();
+  index_t const co = g.out_channels;
+  eight_inputs const inputs(g);
   bool const past_cache = g.batch * out.size() * co * index_t(sizeof(T)) >= simd::stream_bytes;
   cx.pool.run(g.batch * out.d * out.h, [&](index_t task, int worker) {
-    index_t const oh = task % out.h, od = task / out.h % out.d, sample = task / out.h / out.d;
     scratch memory(cx, worker);
     T* const result = past_cache ? memory.take<T>(out.w * co) : y + task * out.w * co;
-    T const* const row = x + ((sample * g.in.d + od * step.d) * g.in.h + oh * step.h) * g.in.w * ci;
+    T const* const row = x + inputs.row(task);
     simd::each_register<T>(co, [&](index_t o, auto lanes) {
       simd::pack<T> weight[8];
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) weight[i] = simd::load(w + i * co + o, lanes);
       simd::pack<T> const bias = b ? simd::load(b + o, lanes) : simd::zero<T>();
-      index_t const count = out.w, hop = step.w * ci,
+      index_t const count = out.w, hop = g.stride.w * g.in_channels,
                     to_hop = co;  // copies: the stores could change what is captured
       index_t offset[8];
 #pragma GCC unroll 8
-      for (int i = 0; i < 8; ++i) offset[i] = at[i];
+      for (int i = 0; i < 8; ++i) offset[i] = inputs.at[i];
       T const* from = row;
       T* to = result + o;
       for (index_t q = 0; q < count; ++q, from += hop, to += to_hop) {
@@ -69,6 +86,74 @@ void convolve_patches_of_eight(context<cpu>& cx, op::conv3d_geometry const& g, T
     });
     if (past_cache) simd::stream(out.w * co, result, y + task * out.w * co);
   });
+}
+
+/// sum[i][o] += sum over q < count of x[at[i] + q hop] gy[q co + o] for eight inputs and V registers of output channels, the
+/// last of which has `last` channels.
+template <int V, scalar T>
+void add_patch_products(index_t count, T const* x, index_t const (&at)[8], index_t hop, T const* gy,
+                        index_t co, int last, T* sum) {
+  constexpr int w = simd::width<T>;
+  bool const full = last == w;
+  simd::pack<T> total[8][V];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) total[i][v] = simd::zero<T>();
+  for (index_t q = 0; q < count; ++q, x += hop, gy += co) {
+    simd::pack<T> g[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v)
+      g[v] = full || v + 1 < V ? simd::load(gy + v * w) : simd::load(gy + v * w, last);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      simd::pack<T> const one = simd::broadcast(x[at[i]]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) total[i][v] = simd::fma(one, g[v], total[i][v]);
+    }
+  }
+  for (int i = 0; i < 8; ++i)
+    for (int v = 0; v < V; ++v) {
+      T* const to = sum + i * co + v * w;
+      if (full || v + 1 < V)
+        simd::store(to, simd::load(to) + total[i][v]);
+      else
+        simd::store(to, simd::load(to, last) + total[i][v], last);
+    }
+}
+
+/// gw += the weight gradient of a convolution over patches of eight inputs. All sums of some registers of output channels
+/// stay in registers along a row, so that gy is read once.
+template <scalar T>
+void weight_gradient_of_eight(context<cpu>& cx, op::conv3d_geometry const& g, T const* x, T const* gy,
+                              T* gw) {
+  constexpr index_t most_parts = 32;
+  extent const out = g.out();
+  index_t const co = g.out_channels, rows = g.batch * out.d * out.h;
+  index_t const parts = rows < most_parts ? rows : most_parts, hop = g.stride.w * g.in_channels;
+  if (parts == 0) return;
+  eight_inputs const from(g);
+  panels<T> const cut_channels(co);
+  scratch shared(cx);
+  T* const part = shared.take<T>(parts * 8 * co);
+  cx.pool.run(parts, [&](index_t task, int) {
+    T* const sum = part + task * 8 * co;
+    std::memset(sum, 0, std::size_t(8 * co) * sizeof(T));
+    for (index_t row = rows * task / parts; row < rows * (task + 1) / parts; ++row) {
+      T const* const in = x + from.row(row);
+      for (index_t i = 0; i < cut_channels.count; ++i) {
+        panel const p = cut_channels.at(i);
+        T const* const gradients = gy + row * out.w * co + p.from;
+        if (p.registers == 1)
+          add_patch_products<1>(out.w, in, from.at, hop, gradients, co, p.last, sum + p.from);
+        else if (p.registers == 2)
+          add_patch_products<2>(out.w, in, from.at, hop, gradients, co, p.last, sum + p.from);
+        else
+          add_patch_products<3>(out.w, in, from.at, hop, gradients, co, p.last, sum + p.from);
+      }
+    }
+  });
+  add_parts(cx, parts, 8 * co, part, gw);
 }
 
 /// gx (+)= the input gradient of a convolution over patches: per some rows of outputs a product with the transposed weights,

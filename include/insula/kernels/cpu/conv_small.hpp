@@ -107,9 +107,8 @@ void convolve_small(context<cpu>& cx, lattice const& l, T const* x, weight_sourc
         for (index_t q = first; q < end; ++q) {
           panel const p = cut_channels.at(q);
           stretch const all{0, 0};
-          product<T> one{
-              &all,    1,    to - from,         nullptr, l.at[2].stride * ci, 1, packed, p.registers * width,
-              nullptr, true, l.at[2].step * co, p.last};
+          product<T> one{&all,   1,       to - from, nullptr,           l.at[2].stride * ci,
+                         packed, nullptr, true,      l.at[2].step * co, p.last};
           each_row(box.from, box.to, [&](index_t sample, index_t d, index_t h, T* row) {
             one.a = x + (sample * l.in_size() + box.input(l, d, h, box.from.w)) * ci + from;
             multiply(one, p.registers, box.size().w, row + p.from);
@@ -180,8 +179,8 @@ void weight_gradient_small(context<cpu>& cx, lattice const& l, T const* x, T con
                 (((sample * l.at[0].count + d) * l.at[1].count + box.from.h + h) * l.at[2].count +
                  box.from.w) *
                     columns};
-      product<T> one{list,    stretches, length, nullptr, 1,     rows, gradient + q * positions * most,
-                     columns, nullptr,   true,   co,      p.last};
+      product<T> one{list,    stretches, length, nullptr, rows, gradient + q * positions * most,
+                     nullptr, true,      co,     p.last};
       for (index_t c = 0; c < chunks; ++c) {
         T* const to = gw + (box.weight * ci + c * rows) * co + p.from;
         index_t const height = c * rows + rows < ci ? rows : ci - c * rows;
@@ -189,7 +188,7 @@ void weight_gradient_small(context<cpu>& cx, lattice const& l, T const* x, T con
           for (index_t r = 0; r < rows; ++r)
             __builtin_prefetch(to + (rows + r) * co, 1);  // strided: not foreseen
         one.a = in + c * positions * rows;
-        multiply(one, p.registers, height, to);
+        multiply_across(one, p.registers, height, to);
       }
     }
   });

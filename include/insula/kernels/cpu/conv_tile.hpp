@@ -2,7 +2,7 @@
 // The register tile of the convolutions: a small matrix product whose depth is a list of stretches of memory.
 #pragma once
 
-#include "insula/kernels/cpu/simd.hpp"
+#include "insula/kernels/cpu/register_tile.hpp"
 
 namespace insula::detail::conv {
 
@@ -12,28 +12,28 @@ struct stretch {
 };
 
 /// C (rows x columns) = rest + sum over stretches s and k < depth of
-///   A[s.a + row a_row + k a_col] B[s.b + k b_row + column].
-/// rest: C itself if `adds`, else the vector `bias` or zero. Rows of B are whole registers (padded where need be);
-/// `last` is how many columns of the last register exist in C.
+///   A[s.a + row a_step + k] B[s.b + k columns + column],   or with A[s.a + row + k a_step] (multiply_across).
+/// rest: C itself if `adds`, else the vector `bias` or zero. Rows of B are whole registers (padded where need be) and follow
+/// one another; `last` is how many columns of the last register exist in C.
 template <scalar T>
 struct product {
   stretch const* at;
   index_t count, depth;
   T const* a;
-  index_t a_row, a_col;
+  index_t a_step;
   T const* b;
-  index_t b_row;
   T const* bias;
   bool adds;
   index_t c_row;
   int last;
 };
 
-template <scalar T, int R, int V>
+/// Depth > 0: the depth, if it is known.
+template <bool Across, int Depth, int R, int V, scalar T>
 void tile(product<T> const& p, T const* a_at, T* c) {
   constexpr int w = simd::width<T>;
   simd::pack<T> sum[R][V];
-  index_t const a_row = p.a_row, a_col = p.a_col, b_row = p.b_row, depth = p.depth, c_row = p.c_row;
+  index_t const c_row = p.c_row;
   int const last = p.last;
   bool const full = last == w;
 
@@ -43,21 +43,11 @@ void tile(product<T> const& p, T const* a_at, T* c) {
     for (int v = 0; v < V; ++v) sum[r][v] = simd::zero<T>();
 
   // accumulate
-  for (index_t s = 0; s < p.count; ++s) {
-    T const* a = a_at + p.at[s].a;
-    T const* b = p.b + p.at[s].b;
-    for (index_t k = 0; k < depth; ++k, a += a_col, b += b_row) {
-      simd::pack<T> row[V];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) row[v] = simd::load(b + v * w);
-#pragma GCC unroll 32
-      for (int r = 0; r < R; ++r) {
-        simd::pack<T> const x = simd::broadcast(a[r * a_row]);
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sum[r][v] = simd::fma(x, row[v], sum[r][v]);
-      }
-    }
-  }
+  for (index_t s = 0; s < p.count; ++s)
+    simd::add_products<R, V, Across, true, Depth>(p.depth, a_at + p.at[s].a, p.a_step, p.b + p.at[s].b, 0,
+                                                  sum);
+
+  simd::row_addresses<R, T*> const rows(c, c_row);
 
   // join: what was there comes last, so that no chain of roundings is longer than this product's depth
   if (p.adds || p.bias) {
@@ -65,7 +55,7 @@ void tile(product<T> const& p, T const* a_at, T* c) {
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
-        T const* from = p.adds ? c + r * c_row + v * w : p.bias + v * w;
+        T const* from = p.adds ? rows.at(r) + v * w : p.bias + v * w;
         sum[r][v] += full || v + 1 < V ? simd::load(from) : simd::load(from, last);
       }
   }
@@ -76,47 +66,59 @@ void tile(product<T> const& p, T const* a_at, T* c) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       if (full || v + 1 < V)
-        simd::store(c + r * c_row + v * w, sum[r][v]);
+        simd::store(rows.at(r) + v * w, sum[r][v]);
       else
-        simd::store(c + r * c_row + v * w, sum[r][v], last);
+        simd::store(rows.at(r) + v * w, sum[r][v], last);
     }
 }
 
 /// Rows a tile of V registers may have, largest first.
 template <int V>
 struct tile_heights {
-  static constexpr int at[8] = {12, 8, 6, 5, 4, 3, 2, 1};
-  static constexpr int first = simd::register_count == 32 ? (V == 3 ? 1 : 0) : (V == 2 ? 2 : 1);
+  static constexpr int at[9] = {12, 8, 7, 6, 5, 4, 3, 2, 1};
+  static constexpr int first = simd::register_count == 32 ? (V == 3 ? 1 : 0) : (V == 2 ? 3 : 1);
 };
 
 /// What is left over after whole tiles is shared by two tiles: small ones wait for their own sums.
-template <scalar T, int V, int I = tile_heights<V>::first>
+template <bool Across, int Depth, int V, int I = tile_heights<V>::first, scalar T>
 void tile_column(product<T> const& p, index_t rows, T const* a, T* c) {
   constexpr int r = tile_heights<V>::at[I];
+  index_t const a_row = Across ? 1 : p.a_step;
   while (rows >= 2 * r || rows == r) {
-    tile<T, r, V>(p, a, c);
-    rows -= r, a += r * p.a_row, c += r * p.c_row;
+    tile<Across, Depth, r, V>(p, a, c);
+    rows -= r, a += r * a_row, c += r * p.c_row;
   }
   if constexpr (r > 1)
     if (rows > 0) {
       if (rows > r && rows > 2 * tile_heights<V>::at[I + 1]) {
-        tile<T, r, V>(p, a, c);
-        rows -= r, a += r * p.a_row, c += r * p.c_row;
+        tile<Across, Depth, r, V>(p, a, c);
+        rows -= r, a += r * a_row, c += r * p.c_row;
       }
-      tile_column<T, V, I + 1>(p, rows, a, c);
+      tile_column<Across, Depth, V, I + 1>(p, rows, a, c);
     }
 }
 
 /// The product for any number of rows; `registers` (1, 2 or 3) is its width.
+template <bool Across, int Depth, scalar T>
+void multiply_some(product<T> const& p, int registers, index_t rows, T* c) {
+  if (registers == 3) {
+    if constexpr (simd::register_count == 32) tile_column<Across, Depth, 3>(p, rows, p.a, c);
+  } else if (registers == 2) {
+    tile_column<Across, Depth, 2>(p, rows, p.a, c);
+  } else {
+    tile_column<Across, Depth, 1>(p, rows, p.a, c);
+  }
+}
 template <scalar T>
 void multiply(product<T> const& p, int registers, index_t rows, T* c) {
-  if (registers == 3) {
-    if constexpr (simd::register_count == 32) tile_column<T, 3>(p, rows, p.a, c);
-  } else if (registers == 2) {
-    tile_column<T, 2>(p, rows, p.a, c);
-  } else {
-    tile_column<T, 1>(p, rows, p.a, c);
-  }
+  constexpr int stem = 7;  // one row of taps of a stem that sees one channel
+  p.depth == stem ? multiply_some<false, stem>(p, registers, rows, c)
+                  : multiply_some<false, 0>(p, registers, rows, c);
+}
+/// The same with the transposed A.
+template <scalar T>
+void multiply_across(product<T> const& p, int registers, index_t rows, T* c) {
+  multiply_some<true, 0>(p, registers, rows, c);
 }
 
 /// A run of output channels as wide as one register tile.

@@ -131,8 +131,8 @@ void weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T const* gy
         panel const p = cut_channels.at(q);
         index_t const b_row = p.registers * width;
         pack_gradient(l, gy, at, group * co + p.from, p, gradient);
-        product<T> m{list,  0,       at.size.w, in.data,        1,     wl.stride * ci, gradient,
-                     b_row, nullptr, true,      l.out_channels, p.last};
+        product<T> m{list,     0,       at.size.w, in.data,        wl.stride * ci,
+                     gradient, nullptr, true,      l.out_channels, p.last};
         for (index_t td = tap_from; td < tap_to; ++td) {
           index_t const id = from + td;
           if (id < 0 || id >= dl.in) continue;
@@ -142,7 +142,7 @@ void weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T const* gy
               index_t const ih = (at.from.h + h) * hl.stride + hl.start + th;
               if (ih >= 0 && ih < hl.in) list[m.count++] = {in.at(id, ih), h * at.size.w * b_row};
             }
-            if (m.count > 0) multiply(m, p.registers, rows, at_tap(td, th, p));
+            if (m.count > 0) multiply_across(m, p.registers, rows, at_tap(td, th, p));
           }
         }
       }

@@ -145,6 +145,13 @@ struct winograd_cut {
     c.runs = ceil_divide(tiles, c.run);
     return c;
   }
+  /// All tiles and planes of a sample in one piece.
+  static winograd_cut whole(lattice const& l) {
+    winograd_cut c{};
+    c.tiles_h = ceil_divide(l.at[1].count, M), c.tiles_w = ceil_divide(l.at[2].count, M);
+    c.run = c.tiles_h * c.tiles_w, c.runs = 1, c.planes = l.at[0].count, c.slabs = 1;
+    return c;
+  }
   index_t tasks(index_t batch) const { return batch * slabs * runs; }
 };
 
@@ -318,99 +325,6 @@ void transform_outputs(lattice const& l, winograd_cut<M> const& cut, T const* m,
   }
 }
 
-/// Whether transformed weights outweigh transformed inputs so far that they should not go through memory.
-template <int M, scalar T>
-bool is_winograd_small(lattice const& l) {
-  constexpr index_t A = winograd<M>::A, most_rows = 256, least_bytes = 4 << 20;
-  index_t const tiles = ceil_divide(l.at[1].count, M) * ceil_divide(l.at[2].count, M);
-  return l.batch * l.at[0].count * tiles <= most_rows &&
-         A * A * l.at[0].taps * l.in_channels * l.out_channels * index_t(sizeof(T)) >= least_bytes;
-}
-
-/// The same for is_winograd_small(l): all inputs are transformed first; then a task has a panel of output channels and
-/// all positions. It transforms its weights for some input channels at a time, which meet all tiles at once: they are read
-/// once and their transforms never leave the cache.
-template <int M, scalar T>
-void convolve_winograd_small(context<cpu>& cx, lattice const& l, T const* x, weight_source<T> w, T const* b,
-                             bool adds, T* y) {
-  constexpr index_t A = winograd<M>::A, width = simd::width<T>, least = 16, most = 64;
-  constexpr index_t cache = simd::register_count == 32 ? 40 << 10 : 20 << 10;  // one of the A A products
-  line const& dl = l.at[0];
-  index_t const ci = l.in_channels, planes = dl.count;
-  panels<T> const cut_channels(l.out_channels);
-  winograd_cut<M> cut{};
-  cut.tiles_h = ceil_divide(l.at[1].count, M), cut.tiles_w = ceil_divide(l.at[2].count, M);
-  cut.run = cut.tiles_h * cut.tiles_w, cut.runs = 1, cut.planes = planes, cut.slabs = 1;
-  index_t const run = cut.run, rows = l.batch * planes * run, columns = cut_channels.at(0).registers * width;
-
-  index_t depth = cache / index_t(sizeof(T)) / (rows + dl.taps * columns);
-  depth = depth < least ? least : depth > most ? most : depth;
-  index_t const chunks = ceil_divide(ci, depth);
-  depth = ceil_divide(ceil_divide(ci, chunks), width) *
-          width;  // of the last chunk less may be there, even nothing
-  index_t const v_each = spread<T>((planes + dl.taps - 1) * run * depth), m_each = spread<T>(rows * columns),
-                u_each = spread<T>(dl.taps * depth * columns);
-
-  scratch shared(cx);
-  T* const v = shared.take<T>(l.batch * chunks * A * A * v_each);
-  auto const first = [&](index_t chunk) { return chunk * depth < ci ? chunk * depth : ci; };
-  cx.pool.run(l.batch * chunks, [&](index_t task, int) {
-    index_t const chunk = task % chunks;
-    transform_inputs<M>(l, cut, x, winograd_block{task / chunks, 0, planes, 0, run}, first(chunk),
-                        first(chunk + 1), depth, v_each, v + task * A * A * v_each);
-  });
-  cx.pool.run(cut_channels.count, [&](index_t task, int worker) {
-    panel const p = cut_channels.at(task);
-    index_t const row = p.registers * width;
-    scratch memory(cx, worker);
-    T* const u = memory.take<T>(A * A * u_each);
-    T* const m = memory.take<T>(A * A * m_each);
-    T* const turned = memory.take<T>(w.turned ? 9 * depth * row : 0);
-    stretch* const list = memory.take<stretch>(dl.taps);
-    for (index_t chunk = 0; chunk < chunks; ++chunk) {
-      index_t const from = first(chunk), to = first(chunk + 1);
-      for (index_t t = 0; t < dl.taps; ++t) {
-        if (w.turned)
-          for (index_t k = 0; k < 9; ++k)
-            w.fetch(l, (dl.tap + t) * 9 + k, p, from, to, turned + k * depth * row);
-        T const* const plain = w.w + ((dl.tap + t) * 9 * ci + from) * l.out_channels + p.from;
-        if (w.turned)
-          transform_panel<M>(p, to - from, u_each, turned, row, depth * row, int(width), u + t * depth * row);
-        else
-          transform_panel<M>(p, to - from, u_each, plain, l.out_channels, ci * l.out_channels, p.last,
-                             u + t * depth * row);
-      }
-      for (index_t k = 0; k < A * A; ++k) {
-        for (index_t t = 9 * dl.taps * k / (A * A); t < 9 * dl.taps * (k + 1) / (A * A); ++t)
-          if (to < ci) w.prefetch(l, dl.tap * 9 + t, p, to, first(chunk + 2));
-        for (index_t sample = 0; sample < l.batch; ++sample) {
-          winograd_block const all{sample, 0, planes, 0, run};
-          each_depth(l, all, [&](index_t d, index_t end, index_t tap, index_t taps) {
-            for (index_t t = 0; t < taps; ++t) list[t] = {(tap + t) * run * depth, (tap + t) * depth * row};
-            product<T> const one{list,
-                                 taps,
-                                 to - from,
-                                 v + ((sample * chunks + chunk) * A * A + k) * v_each + d * run * depth,
-                                 depth,
-                                 1,
-                                 u + k * u_each,
-                                 row,
-                                 nullptr,
-                                 chunk > 0,
-                                 row,
-                                 width};
-            multiply(one, p.registers, (end - d) * run, m + k * m_each + (sample * planes + d) * run * row);
-          });
-        }
-      }
-    }
-    for (index_t sample = 0; sample < l.batch; ++sample)
-      for (index_t d = 0; d < planes; ++d)
-        transform_outputs<M>(l, cut, m + (sample * planes + d) * run * row, m_each,
-                             winograd_block{sample, 0, planes, 0, run}, d, p, b, adds, y);
-  });
-}
-
 /// Of the transformed inputs that one task keeps: what fits the L2 cache beside the products.
 inline constexpr index_t winograd_bytes = simd::register_count == 32 ? 768 << 10 : 384 << 10;
 
@@ -451,18 +365,11 @@ void convolve_winograd(context<cpu>& cx, lattice const& l, T const* x, T const* 
       for (index_t k = 0; k < A * A; ++k)
         each_depth(l, block, [&](index_t d, index_t end, index_t tap, index_t taps) {
           for (index_t t = 0; t < taps; ++t) list[t] = {(tap + t) * run * padded, (tap + t) * ci * columns};
-          product<T> const one{list,
-                               taps,
-                               ci,
-                               v + k * v_each + (d - block.d_from) * run * padded,
-                               padded,
-                               1,
-                               u + (i * A * A + k) * u_each,
-                               columns,
-                               nullptr,
-                               false,
-                               columns,
-                               width};
+          product<T> const one{list,    taps,
+                               ci,      v + k * v_each + (d - block.d_from) * run * padded,
+                               padded,  u + (i * A * A + k) * u_each,
+                               nullptr, false,
+                               columns, width};
           multiply(one, p.registers, (end - d) * run, m + k * m_each + (d - block.d_from) * run * columns);
         });
       for (index_t d = block.d_from; d < block.d_to; ++d)
@@ -509,44 +416,54 @@ void transform_gradients(lattice const& l, winograd_cut<M> const& cut, T const* 
     }
 }
 
-/// gw += the adjoint weight transform of the sum over lanes of u, laid out as transform_weights does.
+/// gw += the adjoint weight transform of the sum over lanes of u[A A][in channel][panel's columns], for one depth tap and in
+/// channels [from, to); `each` from one matrix to the next.
+template <int M, scalar T>
+void add_panel_gradient(lattice const& l, panel const& p, index_t tap, index_t from, index_t to, T const* u,
+                        index_t each, index_t lanes, index_t lane_size, T* gw) {
+  constexpr int A = winograd<M>::A, width = simd::width<T>;
+  index_t const ci = l.in_channels, co = l.out_channels, columns = p.registers * width;
+  for (index_t i = from; i < to; ++i, u += columns)
+    for (int v = 0; v < p.registers; ++v) {
+      int const some = v + 1 < p.registers ? width : p.last;
+      T* const y = gw + ((l.at[0].tap + tap) * 9 * ci + i) * co + p.from + v * width;
+      simd::pack<T> half[A][3];
+      for (int r = 0; r < A; ++r) {
+        simd::pack<T> in[A];
+        for (int c = 0; c < A; ++c) {
+          T const* part = u + v * width + (r * A + c) * each;
+          in[c] = simd::load(part);
+          for (index_t lane = 1; lane < lanes; ++lane) in[c] += simd::load(part + lane * lane_size);
+        }
+        winograd<M>::template weight_adjoint<T>(in, half[r]);
+      }
+      for (int c = 0; c < 3; ++c) {
+        simd::pack<T> in[A], out[3];
+        for (int r = 0; r < A; ++r) in[r] = half[r][c];
+        winograd<M>::template weight_adjoint<T>(in, out);
+        for (int r = 0; r < 3; ++r) {
+          T* const to_y = y + (r * 3 + c) * ci * co;
+          if (some == width)
+            simd::store(to_y, simd::load(to_y) + out[r]);
+          else
+            simd::store(to_y, simd::load(to_y, some) + out[r], some);
+        }
+      }
+    }
+}
+
+/// The same for all weights, u laid out as transform_weights does.
 template <int M, scalar T>
 void add_weight_gradients(context<cpu>& cx, lattice const& l, panels<T> const& cut_channels, index_t each,
                           index_t lanes, index_t lane_size, T const* u, T* gw) {
-  constexpr int A = winograd<M>::A, width = simd::width<T>;
-  index_t const ci = l.in_channels, co = l.out_channels, taps = l.at[0].taps, pieces = ceil_divide(ci, 16);
+  constexpr int A = winograd<M>::A;
+  index_t const ci = l.in_channels, taps = l.at[0].taps, pieces = ceil_divide(ci, 16);
   cx.pool.run(cut_channels.count * taps * pieces, [&](index_t task, int) {
-    index_t const piece = task % pieces, td = task / pieces % taps;
-    panel const p = cut_channels.at(task / pieces / taps);
-    index_t const columns = p.registers * width, end = (piece + 1) * 16 < ci ? (piece + 1) * 16 : ci;
-    for (index_t i = piece * 16; i < end; ++i)
-      for (int v = 0; v < p.registers; ++v) {
-        int const some = v + 1 < p.registers ? width : p.last;
-        T const* s = u + task / pieces / taps * A * A * each + (td * ci + i) * columns + v * width;
-        T* y = gw + ((l.at[0].tap + td) * 9 * ci + i) * co + p.from + v * width;
-        simd::pack<T> half[A][3];
-        for (int r = 0; r < A; ++r) {
-          simd::pack<T> in[A];
-          for (int c = 0; c < A; ++c) {
-            T const* part = s + (r * A + c) * each;
-            in[c] = simd::load(part);
-            for (index_t lane = 1; lane < lanes; ++lane) in[c] += simd::load(part + lane * lane_size);
-          }
-          winograd<M>::template weight_adjoint<T>(in, half[r]);
-        }
-        for (int c = 0; c < 3; ++c) {
-          simd::pack<T> in[A], out[3];
-          for (int r = 0; r < A; ++r) in[r] = half[r][c];
-          winograd<M>::template weight_adjoint<T>(in, out);
-          for (int r = 0; r < 3; ++r) {
-            T* const to = y + (r * 3 + c) * ci * co;
-            if (some == width)
-              simd::store(to, simd::load(to) + out[r]);
-            else
-              simd::store(to, simd::load(to, some) + out[r], some);
-          }
-        }
-      }
+    index_t const from = task % pieces * 16, td = task / pieces % taps, i = task / pieces / taps;
+    panel const p = cut_channels.at(i);
+    add_panel_gradient<M>(l, p, td, from, from + 16 < ci ? from + 16 : ci,
+                          u + i * A * A * each + (td * ci + from) * p.registers * simd::width<T>, each, lanes,
+                          lane_size, gw);
   });
 }
 
@@ -593,10 +510,10 @@ void weight_gradient_winograd(context<cpu>& cx, lattice const& l, T const* x, T 
             if (end + dl.start + t > dl.in) end = dl.in - dl.start - t;
             index_t const some = end > d ? end - d : 0, at = some > 0 ? d - block.d_from : 0;
             stretch const all{(at + t) * run * padded, at * run * columns};
-            product<T> const one{&all,           1,       some * run, v + k * v_each, 1,       padded,
-                                 m + k * m_each, columns, nullptr,    i > first,      columns, width};
-            multiply(one, p.registers, ci,
-                     u + lane * lane_size + (q * A * A + k) * u_each + t * ci * columns);
+            product<T> const one{&all,           1,       some * run, v + k * v_each, padded,
+                                 m + k * m_each, nullptr, i > first,  columns,        width};
+            multiply_across(one, p.registers, ci,
+                            u + lane * lane_size + (q * A * A + k) * u_each + t * ci * columns);
           }
       }
     }

@@ -43,14 +43,17 @@ void pack_hidden(context<cpu>& cx, hidden_blocks<T> h, index_t width, T const* w
   });
 }
 
-/// C = start + A B, the depth cut so that a panel of B stays in the L1 cache.
+/// C = start + A B, the depth cut so that a panel of B stays in the L1 cache. `next`: m * depth elements that are read next, or
+/// null.
 template <scalar T>
 void deep_product(index_t m, simd::columns<T> c, index_t depth, T const* a, index_t a_row,
-                  simd::right_operand<T> b, simd::product_start<T> start, T* out, index_t out_row) {
+                  simd::right_operand<T> b, simd::product_start<T> start, T* out, index_t out_row,
+                  T const* next = nullptr) {
   even_blocks const k(depth, block_depth<T>, 1);
   for (index_t i = 0; i < k.count; ++i)
     simd::panel_product(m, c, 0, c.panels(), k.end(i) - k.begin(i), a + k.begin(i), a_row, b, k.begin(i),
-                        i == 0 ? start : simd::product_start<T>{nullptr, true}, out, out_row);
+                        i == 0 ? start : simd::product_start<T>{nullptr, true}, out, out_row,
+                        {nullptr, k.count == 1 ? next : nullptr, m * depth});
 }
 
 /// A bias with zeros up to the register width, or null.
@@ -128,14 +131,19 @@ struct kernel<op::mlp, cpu, T> {
                             normed + r * width);
       }
       if (!partial_) add_shortcut(row, m, 0, out);
+      bool const more = !partial_ && row + m + m <= a_.rows;  // of which x and y are asked for meanwhile
+      T const* const next_x = more ? a_.x + (row + m) * width : nullptr;
+      T* const next_y = more ? a_.y + (row + m) * width : nullptr;
       for (index_t b = groups_.begin(group); b < groups_.end(group); ++b) {
         auto const wide = h_.padded(b);
         detail::deep_product(m, wide, width, normed, width,
                              simd::right_operand<T>{w1_ + h_.first(b) * width, width},
-                             {b1_ ? b1_ + h_.first(b) : nullptr, false}, u, wide.n);
+                             {b1_ ? b1_ + h_.first(b) : nullptr, false}, u, wide.n,
+                             b == groups_.begin(group) ? next_x : nullptr);
         simd::gelu_of_row(m * wide.n, u, u);
         simd::panel_product(m, c_, 0, c_.panels(), h_.columns(b).n, u, wide.n, w2_, h_.first(b),
-                            {nullptr, !partial_ || b > groups_.begin(group)}, out, width);
+                            {nullptr, !partial_ || b > groups_.begin(group)}, out, width,
+                            {b + 1 == groups_.end(group) ? next_y : nullptr});
       }
     }
 
@@ -316,14 +324,16 @@ struct kernel<op::mlp_grad, cpu, T> {
 
     /// u <- gelu(u), gu <- gu gelu'(u), sums += column sums of gu.
     static void through_gelu(index_t m, index_t n, index_t stride, T* u, T* gu, T* sums) {
-      constexpr index_t w = simd::width<T>;
-      index_t const whole = n / (2 * w) * 2 * w;
+      constexpr index_t w = simd::width<T>, at_once = simd::register_count / 8;
+      index_t const whole = n / (at_once * w) * at_once * w;
       for (index_t r = 0; r < m; ++r, u += stride, gu += stride) {
-        for (index_t i = 0; i < whole; i += 2 * w) {
-          simd::pack<T> const two[2] = {simd::load(u + i), simd::load(u + i + w)};
-          auto const g = simd::gelu_with_slope_all<T>(two);
-#pragma GCC unroll 2
-          for (int j = 0; j < 2; ++j) {
+        for (index_t i = 0; i < whole; i += at_once * w) {
+          simd::pack<T> some[at_once];
+#pragma GCC unroll 4
+          for (int j = 0; j < at_once; ++j) some[j] = simd::load(u + i + j * w);
+          auto const g = simd::gelu_with_slope_all<T>(some);
+#pragma GCC unroll 4
+          for (int j = 0; j < at_once; ++j) {
             auto const gi = simd::load(gu + i + j * w) * g.slope[j];
             simd::store(u + i + j * w, g.value[j]);
             simd::store(gu + i + j * w, gi);

@@ -2,7 +2,7 @@
 // Matrix products with the right operand cut into panels of a few registers: packing, the register tile, the loop.
 #pragma once
 
-#include "insula/kernels/cpu/simd.hpp"
+#include "insula/kernels/cpu/register_tile.hpp"
 #include "insula/kernels/cpu/transpose.hpp"
 
 namespace insula::simd {
@@ -72,20 +72,34 @@ void pack_panel_transposed(columns<T> c, index_t p, index_t depth, T const* a, i
   transpose_padded(left < size ? left : size, depth, a + first * row, row, to, size);
 }
 
+/// What comes after a product, or null: where as many elements as the product has results are written next, and what is read
+/// next, `count` elements. They are asked for while the product is computed.
+template <scalar T>
+struct product_ahead {
+  T* out = nullptr;
+  T const* a = nullptr;
+  index_t count = 0;
+};
+
 namespace detail {
 
 /// C[0..R)[0..V registers) = (bias | C | 0) + A B, accumulated in registers. A is a[r a_step + k], or a[k a_step + r]
 /// if Across. The last register of C has `last` elements. C is as a rule not in the L1 cache: its lines are asked for
 /// before the products and met after them, else the store queue waits for each.
 template <scalar T, int R, int V, bool Across>
-INSULA_INLINE void panel_tile(index_t depth, T const* a, index_t a_step, T const* b, index_t b_step,
-                              T const* bias, bool adds, T* c, index_t c_row, index_t ahead, int last) {
+[[gnu::noinline]] void panel_tile(index_t depth, T const* a, index_t a_step, T const* b, index_t b_step,
+                                  T const* bias, bool adds, T* c, index_t c_row, product_ahead<T> next,
+                                  index_t next_step, int last) {
   constexpr int w = width<T>;
   bool const full = last == w;
+  if (!next.out) {
+    row_addresses<R, T*> const rows(c, c_row);
 #pragma GCC unroll 32
-  for (int r = 0; r < R; ++r) {
-    __builtin_prefetch(c + ahead + r * c_row, 1);
-    if (V > 1) __builtin_prefetch(c + ahead + r * c_row + V * w - 1, 1);  // rows need not begin with a line
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int e = 0; e < V * w; e += int(64 / sizeof(T))) __builtin_prefetch(rows.at(r) + e, 1);
+      if (V > 1) __builtin_prefetch(rows.at(r) + V * w - 1, 1);  // rows need not begin with a line
+    }
   }
   pack<T> sum[R][V];
 #pragma GCC unroll 8
@@ -95,23 +109,20 @@ INSULA_INLINE void panel_tile(index_t depth, T const* a, index_t a_step, T const
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r) sum[r][v] = first;
   }
-  for (index_t k = 0; k < depth; ++k, b += b_step) {
-    pack<T> row[V];
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) row[v] = load(b + v * w);
-#pragma GCC unroll 32
-    for (int r = 0; r < R; ++r) {
-      pack<T> const x = broadcast(Across ? a[r] : a[r * a_step]);
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[r][v] = fma(x, row[v], sum[r][v]);
-    }
-    a += Across ? a_step : 1;
-  }
+  asked_for<T> ahead;
+  if (next.a || next.out)
+    ahead = {next.a ? next.a : a, next_step, next.out ? next.out : c,
+             next.out && depth > 0 ? (R * V * w + depth - 1) / depth : 0};
+  if (b_step == V * w)
+    add_products<R, V, Across, true>(depth, a, a_step, b, b_step, sum, ahead);
+  else
+    add_products<R, V, Across, false>(depth, a, a_step, b, b_step, sum, ahead);
+  row_addresses<R, T*> const rows(c, c_row);
 #pragma GCC unroll 32
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
-      T* const to = c + r * c_row + v * w;
+      T* const to = rows.at(r) + v * w;
       if (v + 1 < V || full)
         store(to, adds ? load(to) + sum[r][v] : sum[r][v]);
       else
@@ -121,9 +132,15 @@ INSULA_INLINE void panel_tile(index_t depth, T const* a, index_t a_step, T const
 
 template <scalar T, int R, int V, bool Across>
 void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b, index_t b_step,
-                T const* bias, bool adds, T* c, index_t c_row, index_t ahead, int last) {
-  for (; m >= R; m -= R, a += Across ? R : R * a_step, c += R * c_row)
-    panel_tile<T, R, V, Across>(depth, a, a_step, b, b_step, bias, adds, c, c_row, ahead, last);
+                T const* bias, bool adds, T* c, index_t c_row, product_ahead<T>& next, index_t total,
+                int last) {
+  index_t const products = total * depth;  // of all rows with a column: what is read next is spread over them
+  index_t const next_step = next.a && products > 0 ? (next.count * R + products - 1) / products : 0;
+  for (; m >= R; m -= R, a += Across ? R : R * a_step, c += R * c_row) {
+    panel_tile<T, R, V, Across>(depth, a, a_step, b, b_step, bias, adds, c, c_row, next, next_step, last);
+    if (next.a) next.a += next_step * depth;
+    if (next.out) next.out += R * V * width<T>;
+  }
   if constexpr (R > 1)
     if (m > 0)
       panel_rows<T,
@@ -131,7 +148,7 @@ void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b
                   : R == 12 ? 4
                   : R == 6  ? 4
                             : R / 2),
-                 V, Across>(m, depth, a, a_step, b, b_step, bias, adds, c, c_row, ahead, last);
+                 V, Across>(m, depth, a, a_step, b, b_step, bias, adds, c, c_row, next, total, last);
 }
 
 /// Rows of a tile V registers wide.
@@ -152,13 +169,16 @@ struct product_start {
 
 /// C (m x panels [begin, end) of c) = start + A B[k0 .. k0 + depth). C is row-major, `out` points at its column 0.
 /// A is a[i a_step + k], or a[k a_step + i] if Across: a transposed operand costs nothing. One thread; B and A should
-/// fit the L2 cache. `ahead`: elements from C to what is written next, if the products are too short to wait for C.
+/// fit the L2 cache. What `ahead` names is asked for meanwhile.
 template <bool Across = false, scalar T>
 void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t depth, T const* a,
                    index_t a_step, right_operand<T> b, index_t k0, product_start<T> start, T* out,
-                   index_t out_row, index_t ahead = 0) {
+                   index_t out_row, product_ahead<T> ahead = {}) {
   constexpr int w = width<T>;
   for (index_t p = begin; p < end; ++p) {
+    if (p > begin) ahead.a = nullptr;  // the first panel has asked for all of it
+    if (register_count == 32 && !ahead.a && p + 1 < end && !b.row)
+      ahead.a = b.at(c, p + 1, k0), ahead.count = depth * c.width_of(p + 1);
     index_t const first = c.first(p);
     int const size = c.width_of(p);
     int const last = c.n - first >= size ? w : int(c.n - first) - (size - w);
@@ -168,7 +188,7 @@ void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t 
     T* const to = out + first;
     auto const rows = [&]<int V>() {
       detail::panel_rows<T, detail::panel_tile_rows<V>, V, Across>(m, depth, a, a_step, panel, step, bias,
-                                                                   start.adds, to, out_row, ahead, last);
+                                                                   start.adds, to, out_row, ahead, m, last);
     };
     if (size == w) {
       rows.template operator()<1>();

@@ -104,19 +104,16 @@ class row_products {
   }
 
   /// Weights that fit the L2 cache: strips of rows meet all columns. The products of a strip are short, and memory far:
-  /// meanwhile the next strip's x and y are asked for, some lines per panel.
+  /// meanwhile the next strip's x and y are asked for.
   void by_rows(context<cpu>& cx, simd::right_operand<T> b) const {
-    constexpr index_t line = index_t(cache_line / sizeof(T));
     even_blocks const r(rows_, block_rows, strip);
     cx.pool.run(r.count, [&](index_t task, int) {
       for (index_t row = r.begin(task); row < r.end(task); row += strip) {
         index_t const m = r.end(task) - row < strip ? r.end(task) - row : strip;
-        index_t const lines = m * depth_ / line, panels = c_.panels();
-        for (index_t p = 0; p < panels; ++p) {
-          for (index_t i = lines * p / panels; i < lines * (p + 1) / panels; ++i)
-            __builtin_prefetch(x_ + (row + strip) * depth_ + i * line, 0, 2);
-          multiply(m, p, p + 1, row, b, strip * n_);
-        }
+        bool const more = row + 2 * strip <= rows_;
+        multiply(m, 0, c_.panels(), row, b,
+                 {more ? y_ + (row + strip) * n_ : nullptr, more ? x_ + (row + strip) * depth_ : nullptr,
+                  strip * depth_});
       }
     });
   }
@@ -137,7 +134,7 @@ class row_products {
   }
   /// Rows [row, row + m) of panels [begin, end).
   void multiply(index_t m, index_t begin, index_t end, index_t row, simd::right_operand<T> b,
-                index_t ahead = 0) const {
+                simd::product_ahead<T> ahead = {}) const {
     for (index_t i = 0; i < k_.count; ++i)
       simd::panel_product(m, c_, begin, end, k_.end(i) - k_.begin(i), x_ + row * depth_ + k_.begin(i), depth_,
                           b, k_.begin(i), i == 0 ? start_ : simd::product_start<T>{nullptr, true},
@@ -253,10 +250,13 @@ class weight_gradient {
         simd::pack_panel(c_, p, depth, gy_ + row * c_.n, c_.n, panel);
         if (sums) add_column_sums(depth, c_.width_of(p), panel, sum + c_.first(p) - first);
       }
+      bool const more = inputs_.count == 1 && row + 2 * block_rows <= chunks_.end(chunk);
       if (gw_)
-        simd::panel_product<true>(inputs_.end(input) - i0, c_, p0, p1, depth, x_ + row * in_ + i0, in_,
-                                  simd::right_operand<T>{slab, depth, 0, first}, 0,
-                                  {nullptr, adds || row > chunks_.begin(chunk)}, gw + i0 * c_.n, c_.n);
+        simd::panel_product<true>(
+            inputs_.end(input) - i0, c_, p0, p1, depth, x_ + row * in_ + i0, in_,
+            simd::right_operand<T>{slab, depth, 0, first}, 0, {nullptr, adds || row > chunks_.begin(chunk)},
+            gw + i0 * c_.n, c_.n,
+            {nullptr, more ? x_ + (row + block_rows) * in_ : nullptr, block_rows * in_});
     }
     if (!sums) return;
     index_t const valid = c_.n - first < size ? c_.n - first : size;
