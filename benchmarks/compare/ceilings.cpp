@@ -33,21 +33,28 @@ double fewest_seconds(thread_pool& pool, int repetitions, F const& f) {
   return best;
 }
 
+/// `rounds` multiply-adds of each of so many independent registers. (A function of its own: where it was inlined compilers kept
+/// the registers in memory.)
+template <int Chains>
+[[gnu::noinline]] void multiply_and_add(int rounds) {
+  pack const m = simd::broadcast(float(sink) + 0.999f), a = simd::broadcast(float(sink) + 1e-3f);
+  pack chain[Chains];
+#pragma GCC unroll 24
+  for (int i = 0; i < Chains; ++i) chain[i] = simd::broadcast(float(i));
+  for (int r = 0; r < rounds; ++r) {
+#pragma GCC unroll 24
+    for (int i = 0; i < Chains; ++i) chain[i] = simd::fma(chain[i], m, a);
+  }
+  pack total = simd::zero<float>();
+#pragma GCC unroll 24
+  for (int i = 0; i < Chains; ++i) total += chain[i];
+  sink = simd::sum<float>(total);
+}
+
 /// Multiply-adds of independent registers, as many as there are beside two operands: two operations per lane each.
 double multiply_adds(thread_pool& pool) {
   constexpr int chains = simd::register_count == 32 ? 24 : 12, rounds = 200000;
-  double const seconds = fewest_seconds(pool, 40, [](index_t) {
-    pack const m = simd::broadcast(float(sink) + 0.999f), a = simd::broadcast(float(sink) + 1e-3f);
-    pack chain[chains];
-    for (int i = 0; i < chains; ++i) chain[i] = simd::broadcast(float(i));
-    for (int r = 0; r < rounds; ++r) {
-#pragma GCC unroll 24
-      for (int i = 0; i < chains; ++i) chain[i] = simd::fma(chain[i], m, a);
-    }
-    pack total = simd::zero<float>();
-    for (int i = 0; i < chains; ++i) total += chain[i];
-    sink = simd::sum<float>(total);
-  });
+  double const seconds = fewest_seconds(pool, 40, [](index_t) { multiply_and_add<chains>(rounds); });
   return 2.0 * lanes * chains * rounds * pool.size() / seconds;
 }
 

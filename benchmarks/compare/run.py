@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -206,6 +207,8 @@ def measure(options, groups, path, description):
     environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # idle compilers beside a contest would take its time
     if options.isa == "avx2":
         environment.update(AVX2)
+    elif "avx512f" in description["features"]:  # processors younger than OpenBLAS get its oldest kernels
+        environment.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
     has_torch = pathlib.Path(options.python).exists() and subprocess.run(
         [options.python, "-c", "import torch"], env=environment, capture_output=True, check=False).returncode == 0
     if not has_torch:
@@ -267,7 +270,8 @@ def main():
 
     description = machine.describe()
     print(json.dumps(description, indent=1))
-    name = options.name or f"{description['processor']}-{options.isa}".lower().replace(" ", "-")
+    words = re.findall("[a-z0-9.]+", description["processor"].lower().replace("(r)", ""))
+    name = options.name or "-".join([*words, options.isa])
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
     _, failed = measure(options, groups, path, description)
     if not options.no_table:
