@@ -121,11 +121,11 @@ struct training {
     system.clear_gradients();
     close(system.micro_batch({2, xi.data(), xj.data()}), 1.0922902795, 1, tolerance);
     check_gradient("encoder.conv1.weight", 13.15247093);
-    auto const first = gradient("encoder.conv1.weight");
-    double largest = 0;  // what the specification's tolerance of single elements is relative to
-    for (T const v : first) largest = std::max(largest, std::abs(double(v)));
-    close(double(first[0]), 0.106022736, largest, gradient_tolerance);
-    close(double(first[1]), 0.126747921, largest, gradient_tolerance);
+    if constexpr (sizeof(T) == 8) {
+      auto const first = gradient("encoder.conv1.weight");
+      close(first[0], 0.106022736, 0.2, gradient_tolerance);
+      close(first[1], 0.126747921, 0.2, gradient_tolerance);
+    }
     check_gradient("encoder.bn1.weight", 0.0742424061);
     check_gradient("encoder.layer2.0.downsample.0.weight", 0.2944197202);
     check_gradient("encoder.layer4.1.conv2.weight", 1.0645018953);
@@ -140,6 +140,24 @@ struct training {
       close(double(system.state().values[c]), mean[c], 1, tolerance),
           close(double(system.state().values[64 + c]), var[c], 1, tolerance);
     for (index_t k = 0; k < decltype(system)::network::counters; ++k) CHECK(system.state().counters[k] == 2);
+  }
+  /// Float's gradients of the step against those of the same step in double, |g - exact| / |exact| of each tensor.
+  /// Projector: rounding alone, 2e-5. Encoder: errors of d standard deviations before a ReLU turn 0.4 d of its signs,
+  /// and half of all signs let a gradient through, so that it is off by sqrt(0.8 d) of its norm. d = 1e-5 (check_forward)
+  /// at 17 ReLUs makes 1.2e-2; measured: 3e-3 with Winograd's convolutions, 5e-3 with exact ones. In double, weights and
+  /// inputs that are off by 6e-8 of themselves change the gradient by 1e-6, by 1e-6 of themselves by 2e-3: a sign turns.
+  void check_gradients(training<double, options>& exact) {
+    for (auto const& t : system.places()) {
+      auto const g = gradient(t.name);
+      auto e = exact.gradient(t.name);
+      double const size = norm(t.size(), e.data());
+      for (std::size_t i = 0; i < g.size(); ++i) e[i] -= double(g[i]);
+      INFO(t.name << ", norm " << size << ", off by " << norm(t.size(), e.data()));
+      if (t.name.ends_with("downsample.0.bias"))  // zero: a batch norm follows
+        CHECK(norm(t.size(), g.data()) < 1e-4);
+      else
+        CHECK(norm(t.size(), e.data()) <= (t.name.starts_with("projector.") ? 1e-4 : 1e-2) * size);
+    }
   }
 };
 
@@ -247,6 +265,9 @@ TEST_CASE("a training step of two views is the published one: loss, gradients, r
     training<float, thrifty> t;
     t.check_forward();
     t.check_step();
+    training<double, options> exact;
+    exact.check_step();
+    t.check_gradients(exact);
   }
 }
 
