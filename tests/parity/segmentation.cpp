@@ -67,7 +67,8 @@ TEST_CASE("the gradient of the segmentation loss agrees with differences, term b
   context<plain> cx;
   auto const z = input<double>(2 * 9 * 3, 1);
   auto const y = labels(2 * 9 * 3, 2, 0.4);
-  for (auto const& [dice_weight, bce_weight] : {std::pair{1.0, 0.0}, {0.0, 1.0}, {0.7, 1.3}}) {
+  for (auto const& weights : {std::pair{1.0, 0.0}, {0.0, 1.0}, {0.7, 1.3}}) {
+    double const dice_weight = weights.first, bce_weight = weights.second;  // clang 14 captures no bindings
     auto gz = poisoned<double>(std::ssize(z));
     double dice = 0, bce = 0;
     run<op::dice_bce, plain, double>(

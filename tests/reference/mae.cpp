@@ -38,8 +38,8 @@ void fill_weights(std::vector<tensor_place> places, T* weights) {
     bool const token = t.name.ends_with("token"), norm = t.name.find("norm") != std::string::npos;
     double const rows = double(t.shape.n[0]), matrix = std::sqrt(6 / (rows + double(t.size()) / rows));
     double const a = token ? 0.02 : t.shape.rank >= 2 ? matrix : 0.1;
-    auto const disk =
-        fill<double>(std::uint32_t(2000 + k), t.size(), a, norm && t.name.ends_with("weight") ? 1 : 0);
+    auto const disk = fill<double>(std::uint32_t(2000 + k), std::size_t(t.size()), a,
+                                   norm && t.name.ends_with("weight") ? 1 : 0);
     from_disk(t, disk.data(), weights);
   }
 }
