@@ -65,6 +65,12 @@ def pointwise(kind, inputs, outputs):
     return needs(numbers=(inputs + outputs) * (1 if kind == "forward" else 2))
 
 
+def augment(n):
+    """Seven blends of three operations, gamma's logarithm and power; gamma needs the range, so what is resampled is read again
+    and written again."""
+    return needs(21.0 * n, 4 * n, exponentials=2 * n)
+
+
 def info_nce(batch, width, length):
     """Logits and the gradient of the queries."""
     return needs(4.0 * batch * length * width, length * width, exponentials=batch * length)
