@@ -83,15 +83,16 @@ struct tile_heights {
 template <bool Across, int Depth, int V, int I = tile_heights<V>::first, scalar T>
 void tile_column(product<T> const& p, index_t rows, T const* a, T* c) {
   constexpr int r = tile_heights<V>::at[I];
+  constexpr int known = r == 12 || r == 8 || r == 6 ? Depth : 0;  // the others are few: not worth compiling
   index_t const a_row = Across ? 1 : p.a_step;
   while (rows >= 2 * r || rows == r) {
-    tile<Across, Depth, r, V>(p, a, c);
+    tile<Across, known, r, V>(p, a, c);
     rows -= r, a += r * a_row, c += r * p.c_row;
   }
   if constexpr (r > 1)
     if (rows > 0) {
       if (rows > r && rows > 2 * tile_heights<V>::at[I + 1]) {
-        tile<Across, Depth, r, V>(p, a, c);
+        tile<Across, known, r, V>(p, a, c);
         rows -= r, a += r * a_row, c += r * p.c_row;
       }
       tile_column<Across, Depth, V, I + 1>(p, rows, a, c);
