@@ -7,6 +7,7 @@
 #include "insula/cpu.hpp"
 #include "insula/train/contrastive_masked_trainer.hpp"
 #include "insula/zoo/umbra.hpp"
+#include "support/sanitizers.hpp"
 
 namespace support {
 
@@ -23,13 +24,19 @@ using tiny_core =
                                insula::umbra::projection<tiny_options>, tiny_crop,
                                tiny_options::queue_length>;
 
+#ifdef THREAD_SANITIZED
+inline constexpr insula::index_t tiny_pairs = 1;  // a step takes forty times as long
+#else
+inline constexpr insula::index_t tiny_pairs = 2;
+#endif
+
 /// Batch i: blobs whose place depends on the subject, brightness on the view. A function of i alone.
 inline void make_batch(insula::index_t i, insula::pretraining_batch& b) {
-  b.pairs = 2, b.singles = 1;
+  b.pairs = tiny_pairs, b.singles = 1;
   insula::index_t const n = tiny_crop::size, side = tiny_options::crop;
-  for (auto* v : {&b.view1, &b.view2, &b.recon1, &b.recon2}) v->resize(std::size_t(2 * n));
+  for (auto* v : {&b.view1, &b.view2, &b.recon1, &b.recon2}) v->resize(std::size_t(tiny_pairs * n));
   for (auto* v : {&b.volume, &b.recon}) v->resize(std::size_t(n));
-  b.patient.resize(2), b.session.resize(2);
+  b.patient.resize(tiny_pairs), b.session.resize(tiny_pairs);
   auto const blob = [&](insula::index_t subject, float gain, float* x) {
     double const c[3] = {8 + 3 * double(subject % 5), 10 + 4 * double(subject % 3),
                          20 - 2 * double(subject % 4)};
@@ -39,8 +46,8 @@ inline void make_batch(insula::index_t i, insula::pretraining_batch& b) {
       x[p] = gain * float(2 * std::exp(-(d * d + h * h + w * w) / 60) - 0.3);
     }
   };
-  for (insula::index_t j = 0; j < 2; ++j) {
-    insula::index_t const subject = (2 * i + j) % 7;
+  for (insula::index_t j = 0; j < tiny_pairs; ++j) {
+    insula::index_t const subject = (tiny_pairs * i + j) % 7;
     blob(subject, 1.0f, b.view1.data() + j * n), blob(subject, 1.3f, b.view2.data() + j * n);
     b.patient[std::size_t(j)] = subject + 1, b.session[std::size_t(j)] = 1;
   }
@@ -54,7 +61,7 @@ class tiny_umbra {
  public:
   tiny_umbra(int threads, insula::objectives on, insula::index_t steps)
       : cx_(threads),
-        core_(cx_, on, {insula::cube(tiny_options::crop)}, 2),
+        core_(cx_, on, {insula::cube(tiny_options::crop)}, tiny_pairs),
         trainer_(core_, options(steps), [this](double&) -> insula::pretraining_batch const& {
           make_batch(next_++, batch_);
           return batch_;
