@@ -46,7 +46,7 @@ class Rival:
 def spread(times):
     v = sorted(times)
     at = lambda q: v[int(q * (len(v) - 1) + 0.5)]
-    return {"median": at(0.5), "q1": at(0.25), "q3": at(0.75), "least": v[0]}
+    return {"median": (v[(len(v) - 1) // 2] + v[len(v) // 2]) / 2, "q1": at(0.25), "q3": at(0.75), "least": v[0]}
 
 
 def relative_errors(out, reference):
@@ -130,7 +130,7 @@ class Contest:
         for rival, _, _, _, wall in entries:
             if wall < LONG or (rival and rival.compiled):  # the first time compiles, maps memory, fills caches
                 wall, _ = self.timed(rival, 1)
-            fewest = 1 if wall > VERY_LONG and o.fewest < 3 else o.fewest
+            fewest = 1 if wall > VERY_LONG and o.fewest < 4 else o.fewest
             inner = max(1, min(100000, int(SHORTEST / max(wall, 1e-7)) + 1))
             records.append({"inner": inner, "fewest": fewest, "wall": [], "cpu": []})
         waited = machine.wait_for_idle(o.wait) if o.wait > 0 else 0.0

@@ -42,7 +42,10 @@ inline duration since(stopwatch const& s) {
 inline json spread(std::vector<double> v) {
   std::sort(v.begin(), v.end());
   auto const at = [&](double q) { return v[std::size_t(q * double(v.size() - 1) + 0.5)]; };
-  return {{"median", at(0.5)}, {"q1", at(0.25)}, {"q3", at(0.75)}, {"least", v.front()}};
+  return {{"median", (v[(v.size() - 1) / 2] + v[v.size() / 2]) / 2},
+          {"q1", at(0.25)},
+          {"q3", at(0.75)},
+          {"least", v.front()}};
 }
 
 /// Processor seconds of all processes of the machine since it started, waiting for disks not counted.

@@ -176,7 +176,7 @@ def alone():
 
 def parts_of(options, groups, worker, libraries, has_torch):
     """What to run, the most telling first, so that a budget cuts off the rest."""
-    how = ["--seconds", 0.15 if options.quick else 0.4, "--wait", options.wait, "--fewest", 2 if options.quick else 3]
+    how = ["--seconds", 0.15 if options.quick else 0.4, "--wait", options.wait, "--fewest", 3 if options.quick else 4]
     some = lambda known: [f for g in sorted(groups & known) for f in ("--group", g)]
     shorter = {"conv_torch", "norm_alone", "mlp_step"} if options.quick and options.only == EVERYTHING else set()
     peers = [options.python, HERE / "peers.py", "--worker", worker]
