@@ -85,7 +85,8 @@ namespace detail {
 
 /// C[0..R)[0..V registers) = (bias | C | 0) + A B, accumulated in registers. A is a[r a_step + k], or a[k a_step + r]
 /// if Across. The last register of C has `last` elements. C is as a rule not in the L1 cache: its lines are asked for
-/// before the products and met after them, else the store queue waits for each.
+/// before the products and met after them, else the store queue waits for each; if next.out names what is written next, C
+/// was asked for in its turn, and that is asked for now. Of next.a `next_step` elements are asked for in every round.
 template <scalar T, int R, int V, bool Across>
 [[gnu::noinline]] void panel_tile(index_t depth, T const* a, index_t a_step, T const* b, index_t b_step,
                                   T const* bias, bool adds, T* c, index_t c_row, product_ahead<T> next,
@@ -169,7 +170,8 @@ struct product_start {
 
 /// C (m x panels [begin, end) of c) = start + A B[k0 .. k0 + depth). C is row-major, `out` points at its column 0.
 /// A is a[i a_step + k], or a[k a_step + i] if Across: a transposed operand costs nothing. One thread; B and A should
-/// fit the L2 cache. What `ahead` names is asked for meanwhile.
+/// fit the L2 cache. What `ahead` names is asked for meanwhile; if it names nothing to read and there are registers enough, the
+/// next panel of a packed B is.
 template <bool Across = false, scalar T>
 void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t depth, T const* a,
                    index_t a_step, right_operand<T> b, index_t k0, product_start<T> start, T* out,
