@@ -27,6 +27,15 @@ def umbra_task(**more):
     return {"op": "umbra", "cells": [i in CELLS for i in range(27)], **STEP, **more}
 
 
+def fused(kind, parameters, **settings):
+    """The optimiser of PyTorch in its fastest form that this version has: before 2.4 none is fused on processors."""
+    parameters = list(parameters)
+    try:
+        return kind(parameters, fused=True, **settings)
+    except (TypeError, RuntimeError):
+        return kind(parameters, foreach=True, **settings)
+
+
 class UmbraStep:
     """One masked modelling step as its users write it. No checkpoint of activations: what is fastest. UMBRA's own setting
     trades time for memory."""
@@ -35,7 +44,7 @@ class UmbraStep:
         torch.manual_seed(1)
         self.x, self.network = x, umbra.SwinMAE(checkpoints=checkpoints)
         self.function = compiled(self.network) if compiles else self.network
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=STEP["rate"], weight_decay=STEP["decay"], fused=True)
+        self.optimizer = fused(torch.optim.AdamW, self.network.parameters(), lr=STEP["rate"], weight_decay=STEP["decay"])
         self.cells = torch.tensor([i in CELLS for i in range(27)]).view(3, 3, 3)
         self.loss = self.norm = None
 
@@ -170,7 +179,7 @@ def simclr(options):
 
     base = resident()
     network, x = resnet.SimCLR(), uniform(1, 1, 150, 192, 192, seed=3)
-    optimizer = torch.optim.Adam(network.parameters(), lr=task["rate"], fused=True)
+    optimizer = fused(torch.optim.Adam, network.parameters(), lr=task["rate"])
     count = work.Convolutions(network, nn.Conv3d)
     one = stopwatch(lambda: network(x).square().sum().backward())
     count.remove()

@@ -290,6 +290,9 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
   static void run_with(context<cpu>& cx, args const& a) {
     op::pool3d_geometry const& g = a.g;
     index_t const channels = g.channels, tasks = g.batch * g.out().d, rows = g.batch * g.in.size();
+    index_t const reach = g.kernel.d * g.in.h * g.in.w * channels;
+    check(reach <= std::numeric_limits<std::int32_t>::max(), "batch_norm_pool: a window of ", g.kernel.d,
+          " planes reaches over ", reach, " numbers, at most are 2^31 - 1: use fewer channels or smaller planes");
     scratch s(cx);
     auto const f = detail::batch::take_affine<T>(s, channels);
     detail::batch::kept_affine<T>(a, channels, f);
@@ -297,7 +300,7 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
     double *const partial = s.take<double>(tasks * 2 * channels), *const sums = s.take<double>(2 * channels);
     cx.pool.run(tasks, [&](index_t task, int worker) {
       scratch mine(cx, worker);
-      add_sums<Act>(a, f, task, mine.take<T>(2 * channels), mine.take<index_t>(g.kernel.size()),
+      add_sums<Act>(a, f, task, mine.take<T>(2 * channels), mine.take<std::int32_t>(g.kernel.size()),
                     partial + task * 2 * channels);
     });
     detail::batch::add_tasks(tasks, 2 * channels, partial, sums);
@@ -322,15 +325,30 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
     });
   }
 
+  /// Asks for what window (od, oh, ow) reads and the row of windows before it does not: picks jump, which no cache foresees.
+  static void ask_ahead(op::pool3d_geometry const& g, T const* x, index_t od, index_t oh, index_t ow) {
+    if (oh >= g.out().h) return;
+    detail::pool::span const d(g, 0, od), h(g, 1, oh);
+    index_t const from = ow * g.stride.w, voxels = g.in.w - from < g.stride.w ? g.in.w - from : g.stride.w;
+    index_t const shared = g.kernel.h - g.stride.h, first = h.from > shared ? h.from : shared;
+    for (index_t kd = d.from; kd < d.to; ++kd)
+      for (index_t kh = first; kh < h.to; ++kh) {
+        T const* const row = x + (((d.first + kd) * g.in.h + h.first + kh) * g.in.w + from) * g.channels;
+        for (index_t i = 0; i < voxels * g.channels; i += index_t(cache_line / sizeof(T)))
+          __builtin_prefetch(row + i, 0, 2);
+      }
+  }
+
   /// Sums of gu and of gu (x - mean) over one plane of windows; rows of windows in T, planes in double.
   template <activation Act>
   static void add_sums(args const& a, detail::batch::affine<T> const& f, index_t task, T* one,
-                       index_t* offset, double* out) {
+                       std::int32_t* offset, double* out) {
     op::pool3d_geometry const& g = a.g;
     extent const o = g.out(), k = g.kernel;
     index_t const channels = g.channels, od = task % o.d;
     for (index_t t = 0; t < k.size(); ++t)
-      offset[t] = ((t / (k.h * k.w) * g.in.h + t / k.w % k.h) * g.in.w + t % k.w) * channels;
+      offset[t] =
+          std::int32_t(((t / (k.h * k.w) * g.in.h + t / k.w % k.h) * g.in.w + t % k.w) * channels);
     for (index_t i = 0; i < 2 * channels; ++i) out[i] = 0;
     index_t at = task * o.h * o.w * channels;
     for (index_t oh = 0; oh < o.h; ++oh) {
@@ -339,10 +357,9 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
         index_t const voxel = ((od * g.stride.d - g.pad.d) * g.in.h + oh * g.stride.h - g.pad.h) * g.in.w +
                               ow * g.stride.w - g.pad.w;
         index_t const corner = task / o.d * g.in.size() * channels + voxel * channels;
+        ask_ahead(g, a.x + task / o.d * g.in.size() * channels, od, oh + 1, ow);
         simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-          simd::pack<T> x{};
-          index_t const n = channels - c < simd::width<T> ? channels - c : simd::width<T>;
-          for (int i = 0; i < int(n); ++i) x[i] = a.x[corner + offset[a.pick[at + c + i]] + c + i];
+          auto const x = detail::pool::picked(a.x + (corner + c), offset, a.pick + at + c, lanes);
           auto const d = x - simd::load(f.mean + c, lanes);
           auto const u = simd::fma(d, simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
           auto const gu = simd::load(a.gy + at + c, lanes) * simd::activation_slope<Act, T>(u);

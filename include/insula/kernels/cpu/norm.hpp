@@ -80,16 +80,6 @@ struct moments {
   }
 };
 
-/// Calls f(c, registers, lanes) for all channels: four whole registers at a time, then one, then a part of one.
-template <scalar T, class F>
-INSULA_INLINE void each_columns(index_t channels, F f) {
-  constexpr index_t w = simd::width<T>;
-  index_t c = 0;
-  for (; c + 4 * w <= channels; c += 4 * w) f(c, std::integral_constant<int, 4>{}, simd::whole{});
-  for (; c + w <= channels; c += w) f(c, std::integral_constant<int, 1>{}, simd::whole{});
-  if (c < channels) f(c, std::integral_constant<int, 1>{}, int(channels - c));
-}
-
 /// Takes the moments of V registers of channels over `rows` more positions into mean and squares, which cover `before`.
 /// Two passes over data that the L1 cache holds: the second sums differences from the first one's mean.
 template <int V, scalar T, class Lanes>
@@ -131,7 +121,7 @@ void channel_moments(index_t rows, index_t channels, T const* x, double* out) {
   for (index_t i = 0; i < 2 * channels; ++i) out[i] = 0;
   for (index_t r = 0; r < rows; r += block) {
     index_t const n = rows - r < block ? rows - r : block;
-    each_columns<T>(channels, [&](index_t c, auto registers, auto lanes) {
+    simd::each_columns<T>(channels, [&](index_t c, auto registers, auto lanes) {
       constexpr int v = decltype(registers)::value;
       index_t const valid = channels - c < v * simd::width<T> ? channels - c : v * simd::width<T>;
       take_moments<v, T>(r, n, channels, x + r * channels + c, lanes, valid, out + c, out + channels + c);

@@ -32,29 +32,30 @@ struct holders {
   }
 };
 
-/// Bytes of the first lanes of a register of small integers.
-template <scalar T>
-INSULA_INLINE void store_bytes(std::uint8_t* p, simd::mask<T> v, simd::whole) {
-  typedef std::uint8_t bytes __attribute__((vector_size(simd::register_bytes / sizeof(T))));
-  bytes const b = __builtin_convertvector(v, bytes);
-  std::memcpy(p, &b, sizeof b);
-}
-template <scalar T>
-INSULA_INLINE void store_bytes(std::uint8_t* p, simd::mask<T> v, int lanes) {
-  for (int i = 0; i < lanes; ++i) p[i] = std::uint8_t(v[i]);
-}
-template <scalar T>
-INSULA_INLINE simd::mask<T> load_bytes(std::uint8_t const* p, simd::whole) {
-  typedef std::uint8_t bytes __attribute__((vector_size(simd::register_bytes / sizeof(T))));
-  bytes b;
-  std::memcpy(&b, p, sizeof b);
-  return __builtin_convertvector(b, simd::mask<T>);
-}
-template <scalar T>
-INSULA_INLINE simd::mask<T> load_bytes(std::uint8_t const* p, int lanes) {
-  simd::mask<T> b{};
-  for (int i = 0; i < lanes; ++i) b[i] = p[i];
-  return b;
+/// x[offset[pick[i]] + i] of every lane.
+template <scalar T, class Lanes>
+INSULA_INLINE simd::pack<T> picked(T const* x, std::int32_t const* offset, std::uint8_t const* pick, Lanes lanes) {
+#if defined(INSULA_AVX512)
+  if constexpr (sizeof(T) == 4 && std::is_same_v<Lanes, simd::whole>) {
+    simd::mask<T> const lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    __m512i const taps = (__m512i)simd::load_bytes<T>(pick, lanes), none = _mm512_setzero_si512();
+    auto const from = lane + (simd::mask<T>)_mm512_mask_i32gather_epi32(none, __mmask16(-1), taps, offset, 4);
+    return (simd::pack<T>)_mm512_mask_i32gather_ps((__m512)none, __mmask16(-1), (__m512i)from, x, 4);
+  }
+#elif defined(INSULA_AVX2)
+  if constexpr (sizeof(T) == 4 && std::is_same_v<Lanes, simd::whole>) {
+    simd::mask<T> const lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    __m256i const taps = (__m256i)simd::load_bytes<T>(pick, lanes);
+    auto const from = lane + (simd::mask<T>)_mm256_i32gather_epi32(offset, taps, 4);
+    return (simd::pack<T>)_mm256_i32gather_ps(x, (__m256i)from, 4);
+  }
+#endif
+  constexpr int w = simd::width<T>;
+  int n = w;
+  if constexpr (std::is_same_v<Lanes, int>) n = lanes;
+  simd::pack<T> v{};
+  for (int i = 0; i < n; ++i) v[i] = x[offset[pick[i]] + i];
+  return v;
 }
 
 /// One tap of a window, or one window of a voxel: where its channels begin, and the tap's number.
@@ -102,7 +103,7 @@ void pool_plane(op::pool3d_geometry const& g, index_t plane, T const* x, T* y, s
           }
         for (int v = 0; v < count; ++v) {
           simd::store(y + c + v * simd::width<T>, most[v], lanes);
-          if (pick) store_bytes<T>(pick + c + v * simd::width<T>, first[v], lanes);
+          if (pick) simd::store_bytes<T>(pick + c + v * simd::width<T>, first[v], lanes);
         }
       };
       constexpr index_t pair = 2 * simd::width<T>;
@@ -124,28 +125,39 @@ void unpool_plane(op::pool3d_geometry const& g, index_t plane, T const* gy, std:
   holders const d(g, 0, plane, out.d);
   for (index_t ih = 0; ih < g.in.h; ++ih) {
     holders const h(g, 1, ih, out.h);
+    place rows[most_places];  // of windows, found once for a row of voxels
+    rows[0] = {};
+    int row_count = 0;
+    for (index_t od = d.from; od < d.to; ++od)
+      for (index_t oh = h.from; oh < h.to; ++oh) {
+        index_t const kd = plane + g.pad.d - od * g.stride.d, kh = ih + g.pad.h - oh * g.stride.h;
+        rows[row_count++] = {(od * out.h + oh) * out.w, std::uint8_t((kd * g.kernel.h + kh) * g.kernel.w)};
+      }
     for (index_t iw = 0; iw < g.in.w; ++iw) {
       holders const w(g, 2, iw, out.w);
-      place windows[most_places];
+      place windows[most_places];  // once for all channels of a voxel
       windows[0] = {};
       int n = 0;
-      for (index_t od = d.from; od < d.to; ++od)
-        for (index_t oh = h.from; oh < h.to; ++oh) {
-          index_t const kd = plane + g.pad.d - od * g.stride.d, kh = ih + g.pad.h - oh * g.stride.h;
-          for (index_t ow = w.from; ow < w.to; ++ow) {
-            index_t const kw = iw + g.pad.w - ow * g.stride.w;
-            windows[n++] = {((od * out.h + oh) * out.w + ow) * channels,
-                            std::uint8_t((kd * g.kernel.h + kh) * g.kernel.w + kw)};
-          }
-        }
-      simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-        auto sum = simd::zero<T>();
+      for (int r = 0; r < row_count; ++r)
+        for (index_t ow = w.from; ow < w.to; ++ow)
+          windows[n++] = {(rows[r].at + ow) * channels,
+                          std::uint8_t(rows[r].tap + iw + g.pad.w - ow * g.stride.w)};
+      simd::each_columns<T>(channels, [&](index_t c, auto registers, auto lanes) {
+        constexpr int count = decltype(registers)::value;
+        simd::pack<T> sum[count]{};
         for (int t = 0; t < n; ++t) {
           index_t const at = windows[t].at + c;
-          auto const mine = load_bytes<T>(pick + at, lanes) == lane(windows[t].tap) - simd::mask<T>{};
-          sum += mine ? simd::load(gy + at, lanes) : simd::zero<T>();
+          auto const tap = lane(windows[t].tap) - simd::mask<T>{};
+#pragma GCC unroll 4
+          for (int v = 0; v < count; ++v) {
+            index_t const i = at + v * simd::width<T>;
+            auto const mine = simd::load_bytes<T>(pick + i, lanes) == tap;
+            sum[v] += mine ? simd::load(gy + i, lanes) : simd::zero<T>();
+          }
         }
-        f(ih * g.in.w + iw, c, lanes, sum);
+#pragma GCC unroll 4
+        for (int v = 0; v < count; ++v)
+          f(ih * g.in.w + iw, c + v * simd::width<T>, lanes, sum[v]);
       });
     }
   }

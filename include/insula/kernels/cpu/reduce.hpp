@@ -77,18 +77,9 @@ double squared_distance(index_t n, T const* x, T const* y) {
 }
 
 /// All bits set where the byte is not 0.
-template <scalar T>
-INSULA_INLINE simd::mask<T> load_mask(std::uint8_t const* m, simd::whole) {
-  typedef std::uint8_t bytes __attribute__((vector_size(simd::register_bytes / sizeof(T))));
-  bytes b;
-  std::memcpy(&b, m, sizeof b);
-  return __builtin_convertvector(b, simd::mask<T>) != simd::mask<T>{};
-}
-template <scalar T>
-INSULA_INLINE simd::mask<T> load_mask(std::uint8_t const* m, int lanes) {
-  simd::mask<T> b{};
-  for (int i = 0; i < lanes; ++i) b[i] = m[i] ? -1 : 0;
-  return b;
+template <scalar T, class Lanes>
+INSULA_INLINE simd::mask<T> load_mask(std::uint8_t const* m, Lanes lanes) {
+  return simd::load_bytes<T>(m, lanes) != simd::mask<T>{};
 }
 
 }  // namespace detail::reduce

@@ -2,6 +2,8 @@
 // Loops over contiguous elements in whole registers with one partial register at the end, and work split in chunks.
 #pragma once
 
+#include <type_traits>
+
 #include "insula/device/cpu.hpp"
 #include "insula/kernels/cpu/simd.hpp"
 
@@ -25,6 +27,16 @@ INSULA_INLINE void each_register(index_t n, F f) {
   index_t i = 0;
   for (; i + w <= n; i += w) f(i, whole{});
   if (i < n) f(i, int(n - i));
+}
+
+/// Calls f(c, registers, lanes) for all channels: four whole registers at a time, then one, then a part of one.
+template <scalar T, class F>
+INSULA_INLINE void each_columns(index_t channels, F f) {
+  constexpr index_t w = width<T>;
+  index_t c = 0;
+  for (; c + 4 * w <= channels; c += 4 * w) f(c, std::integral_constant<int, 4>{}, whole{});
+  for (; c + w <= channels; c += w) f(c, std::integral_constant<int, 1>{}, whole{});
+  if (c < channels) f(c, std::integral_constant<int, 1>{}, int(channels - c));
 }
 
 /// y = x
@@ -66,6 +78,53 @@ INSULA_INLINE pack<double> load_double(T const* p, int lanes) {
   pack<double> v{};
   for (int i = 0; i < lanes; ++i) v[i] = double(p[i]);
   return v;
+}
+
+/// Bytes of the first lanes of a register of small integers. For floats in instructions of their own: compilers convert such
+/// vectors lane by lane. (Zero-masking forms: g++ 12 warns about the operand that plain ones leave undefined.)
+template <scalar T>
+INSULA_INLINE void store_bytes(std::uint8_t* p, mask<T> v, whole) {
+#if defined(INSULA_AVX512)
+  if constexpr (sizeof(T) == 4) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(__mmask16(-1), (__m512i)v));
+    return;
+  }
+#elif defined(INSULA_AVX2)
+  if constexpr (sizeof(T) == 4) {
+    __m128i const pairs =
+        _mm_packus_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(pairs, pairs));
+    return;
+  }
+#endif
+  typedef std::uint8_t bytes __attribute__((vector_size(register_bytes / sizeof(T))));
+  bytes const b = __builtin_convertvector(v, bytes);
+  std::memcpy(p, &b, sizeof b);
+}
+template <scalar T>
+INSULA_INLINE void store_bytes(std::uint8_t* p, mask<T> v, int lanes) {
+  for (int i = 0; i < lanes; ++i) p[i] = std::uint8_t(v[i]);
+}
+template <scalar T>
+INSULA_INLINE mask<T> load_bytes(std::uint8_t const* p, whole) {
+#if defined(INSULA_AVX512)
+  if constexpr (sizeof(T) == 4)
+    return (mask<T>)_mm512_maskz_cvtepu8_epi32(__mmask16(-1),
+                                               _mm_loadu_si128(reinterpret_cast<__m128i const*>(p)));
+#elif defined(INSULA_AVX2)
+  if constexpr (sizeof(T) == 4)
+    return (mask<T>)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(p)));
+#endif
+  typedef std::uint8_t bytes __attribute__((vector_size(register_bytes / sizeof(T))));
+  bytes b;
+  std::memcpy(&b, p, sizeof b);
+  return __builtin_convertvector(b, mask<T>);
+}
+template <scalar T>
+INSULA_INLINE mask<T> load_bytes(std::uint8_t const* p, int lanes) {
+  mask<T> b{};
+  for (int i = 0; i < lanes; ++i) b[i] = p[i];
+  return b;
 }
 
 }  // namespace insula::simd
