@@ -81,10 +81,11 @@ struct moments {
 };
 
 /// Takes the moments of V registers of channels over `rows` more positions into mean and squares, which cover `before`.
-/// Two passes over data that the L1 cache holds: the second sums differences from the first one's mean.
+/// Two passes over data that the L1 cache holds: the second sums differences from the first one's mean, and if `more` asks for
+/// as many positions that come next, since it reads nothing from afar itself.
 template <int V, scalar T, class Lanes>
 INSULA_INLINE void take_moments(index_t before, index_t rows, index_t stride, T const* x, Lanes lanes,
-                                index_t valid, double* mean, double* squares) {
+                                index_t valid, bool more, double* mean, double* squares) {
   constexpr int w = simd::width<T>;
   simd::pack<T> centre[V]{}, first[V]{}, second[V]{};
   for (index_t r = 0; r < rows; ++r)
@@ -95,6 +96,7 @@ INSULA_INLINE void take_moments(index_t before, index_t rows, index_t stride, T 
   for (index_t r = 0; r < rows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
+      if (more) __builtin_prefetch(x + (rows + r) * stride + v * w);
       auto const d = simd::load(x + r * stride + v * w, lanes) - centre[v];
       first[v] += d;
       second[v] = simd::fma(d, d, second[v]);
@@ -124,7 +126,8 @@ void channel_moments(index_t rows, index_t channels, T const* x, double* out) {
     simd::each_columns<T>(channels, [&](index_t c, auto registers, auto lanes) {
       constexpr int v = decltype(registers)::value;
       index_t const valid = channels - c < v * simd::width<T> ? channels - c : v * simd::width<T>;
-      take_moments<v, T>(r, n, channels, x + r * channels + c, lanes, valid, out + c, out + channels + c);
+      take_moments<v, T>(r, n, channels, x + r * channels + c, lanes, valid, r + 2 * n <= rows, out + c,
+                         out + channels + c);
     });
   }
 }
@@ -174,6 +177,11 @@ struct kernel<op::group_norm, cpu, T> {
           T const *const x = a.x + at, *const skip = a.skip ? a.skip + at : nullptr;
           T* const y = a.y + at;
           simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+            if constexpr (decltype(act)::value == activation::gelu) {
+              // A GELU is so long that the machine, which looks some hundred instructions ahead, would not see what comes.
+              __builtin_prefetch(y + c + 2048 / sizeof(T), 1);
+              __builtin_prefetch(x + c + 2048 / sizeof(T));
+            }
             auto u = simd::fma(simd::load(x + c, lanes) - simd::load(mean + c, lanes),
                                simd::load(factor + c, lanes), simd::load(offset + c, lanes));
             if (skip) u += simd::load(skip + c, lanes);
