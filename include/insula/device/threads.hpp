@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <time.h>
 
 #include <atomic>
 #include <cstring>
@@ -73,6 +74,28 @@ class locked {
  private:
   monitor& m_;
 };
+
+/// Polls until done() or some time has passed; gives whether done(). A thread that sleeps needs 50 us and more to wake, as long
+/// as many a kernel runs; another thread or program that wants the processor gets it.
+template <class F>
+bool poll(F done) {
+  constexpr int pauses = 512;              // of some tens of nanoseconds
+  constexpr long long most_ns = 200'000;  // then it sleeps
+  for (int i = 0; i < pauses; ++i) {
+    if (done()) return true;
+#if defined(__SSE2__)
+    _mm_pause();
+#endif
+  }
+  auto const now = [] {
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
+  };
+  for (long long const end = now() + most_ns; now() < end; sched_yield())
+    if (done()) return true;
+  return false;
+}
 
 }  // namespace detail
 
@@ -175,7 +198,12 @@ class thread_pool {
     {
       detail::locked const lock(monitor_);
       open_ = false;
-      while (active_ != 0) monitor_.wait_for_end();
+    }
+    auto const ended = [this] { return active_.load(std::memory_order_acquire) == 0; };
+    detail::poll(ended);
+    {
+      detail::locked const lock(monitor_);
+      while (!ended()) monitor_.wait_for_end();
       error = std::exchange(error_, nullptr);
     }
     if (error) std::rethrow_exception(error);
@@ -184,23 +212,20 @@ class thread_pool {
     flush_denormals const guard;
     std::uint64_t seen = 0;
     for (;;) {
-      for (int spin = 0; spin < spins && generation_.load(std::memory_order_acquire) == seen; ++spin) {
-      }
+      detail::poll([&] { return generation_.load(std::memory_order_acquire) != seen; });
       {
         detail::locked const lock(monitor_);
         while (generation_.load(std::memory_order_relaxed) == seen) monitor_.wait_for_work();
         seen = generation_.load(std::memory_order_relaxed);
         if (stop_) return;
         if (!open_) continue;
-        ++active_;
+        active_.fetch_add(1, std::memory_order_relaxed);
       }
       work(worker);
       detail::locked const lock(monitor_);
-      if (--active_ == 0) monitor_.tell_done();
+      if (active_.fetch_sub(1, std::memory_order_acq_rel) == 1) monitor_.tell_done();
     }
   }
-
-  static constexpr int spins = 2000;  // a few microseconds of polling before sleeping
 
   int size_;
   std::vector<worker> workers_;
@@ -208,7 +233,7 @@ class thread_pool {
   std::atomic<std::uint64_t> generation_{0};
   std::atomic<index_t> next_{0};
   bool stop_ = false, open_ = false;
-  int active_ = 0;
+  std::atomic<int> active_{0};
   task_function call_ = nullptr;
   void* self_ = nullptr;
   index_t tasks_ = 0;
