@@ -188,8 +188,10 @@ void task::linear() {
   float* const y = out("y", rows * m);
   if (!steps()) {
     run_ = [=, this] {
-      insula::run<op::linear, cpu, float>(cx_, {rows, n, m, x, w, b, y});
-      if (gelu) insula::run<op::activate, cpu, float>(cx_, {rows * m, activation::gelu, y, y});
+      if (gelu)
+        insula::run<op::linear_gelu, cpu, float>(cx_, {rows, n, m, x, w, b, nullptr, y});
+      else
+        insula::run<op::linear, cpu, float>(cx_, {rows, n, m, x, w, b, y});
     };
     return;
   }

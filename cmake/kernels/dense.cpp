@@ -6,6 +6,7 @@
 #include "insula/kernels/cpu/instantiate.hpp"
 
 INSULA_INSTANTIATE(linear)
+INSULA_INSTANTIATE(linear_gelu)
 INSULA_INSTANTIATE(linear_grad)
 INSULA_INSTANTIATE(mlp)
 INSULA_INSTANTIATE(mlp_grad)

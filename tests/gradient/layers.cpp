@@ -53,6 +53,8 @@ TEST_CASE("convolutions", "[gradient]") {
 TEST_CASE("linear and feed-forward", "[gradient]") {
   check<linear<7>, shape<5>, shape<6, 3>, small>();
   check<linear<4, bias::no>, shape<5>, odd>();
+  check<linear_gelu<7>, shape<5>, shape<6, 3>, small>();
+  check<residual<seq<layer_norm, linear_gelu<12>, linear<3>>>, shape<5, 3>, small>();
   check<feed_forward<4>, small, shape<9, 24>>();
 }
 

@@ -34,6 +34,20 @@ void check_linear(linear_case const& s) {
       2e-6, 5e-15);
 }
 
+/// In place, and with what GELU was taken of.
+void check_linear_gelu(index_t rows, index_t in, index_t out) {
+  INFO("rows " << rows << ", in " << in << ", out " << out);
+  check_parity(
+      [&]<class B, class T>(context<B>& cx) -> outputs {
+        auto const x = input<T>(rows * in, 1), w = input<T>(in * out, 2), b = input<T>(out, 3);
+        auto y = poisoned<T>(rows * out), u = poisoned<T>(rows * out), alone = poisoned<T>(rows * out);
+        run<op::linear_gelu, B, T>(cx, {rows, in, out, x.data(), w.data(), b.data(), u.data(), y.data()});
+        run<op::linear_gelu, B, T>(cx, {rows, in, out, x.data(), w.data(), nullptr, nullptr, alone.data()});
+        return {widened(y), widened(u), widened(alone)};
+      },
+      2e-6, 5e-15);
+}
+
 struct mlp_case {
   index_t rows, width, hidden;
   bool norm = true, bias = true, adds = false, in_place = false, weights = true, gx = true;
@@ -122,6 +136,15 @@ TEST_CASE("linear cuts many rows, deep sums and wide outputs into blocks without
   check_linear({.rows = 3, .in = 801, .out = 5, .adds = true});
   check_linear({.rows = 26, .in = 25, .out = 700});
   check_linear({.rows = 5, .in = 450, .out = 450});
+}
+
+TEST_CASE("linear with GELU is the reference however the product is cut") {
+  std::mt19937 g(3);
+  for (int trial = 0; trial < 20; ++trial)
+    check_linear_gelu(pick(g, {1, 7, 33, 200}), pick(g, {1, 5, 48, 100}), pick(g, {1, 15, 48, 130}));
+  check_linear_gelu(1000, 50, 130);  // strips of rows
+  check_linear_gelu(600, 500, 260);  // blocks of rows and panels, two blocks of depth
+  check_linear_gelu(26, 25, 700);    // groups of columns
 }
 
 TEST_CASE("a linear layer without rows leaves weight gradients alone") {

@@ -79,7 +79,7 @@ class locked {
 /// as many a kernel runs; another thread or program that wants the processor gets it.
 template <class F>
 bool poll(F done) {
-  constexpr int pauses = 512;              // of some tens of nanoseconds
+  constexpr int pauses = 512;             // of some tens of nanoseconds
   constexpr long long most_ns = 200'000;  // then it sleeps
   for (int i = 0; i < pauses; ++i) {
     if (done()) return true;

@@ -4,6 +4,7 @@
 
 #include "insula/net/layer.hpp"
 #include "insula/op/gemm.hpp"
+#include "insula/op/pointwise.hpp"
 
 namespace insula {
 
@@ -48,6 +49,34 @@ struct linear : leaf<linear<Out, Bias>> {
         {m.batch * s->in.positions(), s->in.channels(), Out, m.read(s->x), m.weight(s, 0), m.read(s->gy),
          s->gx_adds, m.write(s->gx), m.weight_gradient(s, 0),
          Bias == bias::yes ? m.weight_gradient(s, 1) : nullptr});
+  }
+};
+
+/// y = gelu(x W^T + b) over the channel axis: the layers linear and gelu in one pass, with the parameters of linear. What
+/// gelu was taken of is kept for the backward pass, which leaves its gradient there.
+template <int Out>
+struct linear_gelu : leaf<linear_gelu<Out>> {
+  static constexpr char const* name = "linear_gelu";
+  static constexpr traits trait{.gx_is_x = true};
+
+  static constexpr inferred infer(dims in) { return linear<Out>::infer(in); }
+  static constexpr parameter_list parameters(dims in) { return linear<Out>::parameters(in); }
+  static constexpr index_t saved(dims in) { return detail::with_channels(in, Out).size(); }
+  template <class B, class T>
+  static void forward(context<B>& cx, step const* s, arena<T> const& m) {
+    run<op::linear_gelu, B, T>(cx, {m.batch * s->in.positions(), s->in.channels(), Out, m.read(s->x),
+                                    m.weight(s, 0), m.weight(s, 1), m.write(s->saved), m.write(s->y)});
+  }
+  template <class B, class T>
+  static void backward(context<B>& cx, step const* s, arena<T> const& m) {
+    if (!s->active) return;
+    index_t const rows = m.batch * s->in.positions();
+    T* const u = m.write(s->saved);
+    run<op::activate_grad, B, T>(cx, {rows * Out, activation::gelu, u, m.read(s->gy), false, u});
+    detail::weights_before_input<op::linear_grad, B, T>(
+        cx, s,
+        {rows, s->in.channels(), Out, m.read(s->x), m.weight(s, 0), u, s->gx_adds, m.write(s->gx),
+         m.weight_gradient(s, 0), m.weight_gradient(s, 1)});
   }
 };
 

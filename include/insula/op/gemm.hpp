@@ -18,6 +18,19 @@ struct linear {
   };
 };
 
+/// u[r,o] = b[o] + sum_i x[r,i] w[i,o],  y = gelu(u), the exact form. The gradient is that of activate at u, then linear_grad.
+struct linear_gelu {
+  template <class T>
+  struct args {
+    index_t rows, in, out;
+    T const* x;  // (rows, in)
+    T const* w;  // (in, out)
+    T const* b;  // (out) or null
+    T* u;        // (rows, out) for the backward pass, or null; not y
+    T* y;        // (rows, out)
+  };
+};
+
 /// gx (+)= gy w^T,  gw += x^T gy,  gb += column sums of gy
 struct linear_grad {
   template <class T>

@@ -23,7 +23,8 @@ struct activate {
     T* y;
   };
 };
-/// gx (+)= act'(x) gy. At a kink the derivative is that of the negative side (as PyTorch). gx may be gy if !adds.
+/// gx (+)= act'(x) gy. At a kink the derivative is that of the negative side (as PyTorch). gx may be x or gy if
+/// !adds.
 struct activate_grad {
   template <class T>
   struct args {

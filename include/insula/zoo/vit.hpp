@@ -53,7 +53,7 @@ using attend = seq<named<"norm1", norm>, named<"attn.qkv", linear<3 * Width>>, a
                    named<"attn.proj", linear<Width>>>;
 template <int Width, int Ratio>
 using feed =
-    seq<named<"norm2", norm>, named<"mlp.fc1", linear<Ratio * Width>>, gelu, named<"mlp.fc2", linear<Width>>>;
+    seq<named<"norm2", norm>, named<"mlp.fc1", linear_gelu<Ratio * Width>>, named<"mlp.fc2", linear<Width>>>;
 
 template <int Width, int Heads, int Ratio, bool Drops>
 struct block {

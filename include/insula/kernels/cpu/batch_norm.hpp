@@ -292,7 +292,8 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
     index_t const channels = g.channels, tasks = g.batch * g.out().d, rows = g.batch * g.in.size();
     index_t const reach = g.kernel.d * g.in.h * g.in.w * channels;
     check(reach <= std::numeric_limits<std::int32_t>::max(), "batch_norm_pool: a window of ", g.kernel.d,
-          " planes reaches over ", reach, " numbers, at most are 2^31 - 1: use fewer channels or smaller planes");
+          " planes reaches over ", reach,
+          " numbers, at most are 2^31 - 1: use fewer channels or smaller planes");
     scratch s(cx);
     auto const f = detail::batch::take_affine<T>(s, channels);
     detail::batch::kept_affine<T>(a, channels, f);
@@ -347,8 +348,7 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
     extent const o = g.out(), k = g.kernel;
     index_t const channels = g.channels, od = task % o.d;
     for (index_t t = 0; t < k.size(); ++t)
-      offset[t] =
-          std::int32_t(((t / (k.h * k.w) * g.in.h + t / k.w % k.h) * g.in.w + t % k.w) * channels);
+      offset[t] = std::int32_t(((t / (k.h * k.w) * g.in.h + t / k.w % k.h) * g.in.w + t % k.w) * channels);
     for (index_t i = 0; i < 2 * channels; ++i) out[i] = 0;
     index_t at = task * o.h * o.w * channels;
     for (index_t oh = 0; oh < o.h; ++oh) {

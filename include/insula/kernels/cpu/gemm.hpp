@@ -17,6 +17,14 @@ struct kernel<op::linear, cpu, T> {
 };
 
 template <scalar T>
+struct kernel<op::linear_gelu, cpu, T> {
+  static void run(context<cpu>& cx, typename op::linear_gelu::args<T> const& a) {
+    if (a.rows == 0 || a.out == 0) return;
+    detail::row_products<false, T>(a.rows, a.out, a.in, a.x, a.w, {a.b, false}, a.u ? a.u : a.y, a.y).run(cx);
+  }
+};
+
+template <scalar T>
 struct kernel<op::linear_grad, cpu, T> {
   static void run(context<cpu>& cx, typename op::linear_grad::args<T> const& a) {
     if (a.gx && a.rows > 0 && a.in > 0)

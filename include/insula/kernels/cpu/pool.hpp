@@ -34,7 +34,8 @@ struct holders {
 
 /// x[offset[pick[i]] + i] of every lane.
 template <scalar T, class Lanes>
-INSULA_INLINE simd::pack<T> picked(T const* x, std::int32_t const* offset, std::uint8_t const* pick, Lanes lanes) {
+INSULA_INLINE simd::pack<T> picked(T const* x, std::int32_t const* offset, std::uint8_t const* pick,
+                                   Lanes lanes) {
 #if defined(INSULA_AVX512)
   if constexpr (sizeof(T) == 4 && std::is_same_v<Lanes, simd::whole>) {
     simd::mask<T> const lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -156,8 +157,7 @@ void unpool_plane(op::pool3d_geometry const& g, index_t plane, T const* gy, std:
           }
         }
 #pragma GCC unroll 4
-        for (int v = 0; v < count; ++v)
-          f(ih * g.in.w + iw, c + v * simd::width<T>, lanes, sum[v]);
+        for (int v = 0; v < count; ++v) f(ih * g.in.w + iw, c + v * simd::width<T>, lanes, sum[v]);
       });
     }
   }

@@ -2,6 +2,7 @@
 // Threaded matrix products: row blocks as tasks, weight gradients with ordered partial sums.
 #pragma once
 
+#include "insula/kernels/cpu/erf.hpp"
 #include "insula/kernels/cpu/panel.hpp"
 #include "insula/kernels/cpu/row.hpp"
 
@@ -59,18 +60,19 @@ simd::right_operand<T> pack_weights(context<cpu>& cx, index_t depth, index_t n, 
   return {packed, depth};
 }
 
-/// y = start + x W, cut in one of three ways.
+/// u = start + x W, cut in one of three ways. If y is given, y = gelu(u), of what the cache still holds; y may be u.
 template <bool Transposed, scalar T>
 class row_products {
  public:
   row_products(index_t rows, index_t n, index_t depth, T const* x, T const* w, simd::product_start<T> start,
-               T* y)
+               T* u, T* y = nullptr)
       : rows_(rows),
         n_(n),
         depth_(depth),
         x_(x),
         w_(w),
         start_(start),
+        u_(u),
         y_(y),
         c_{n},
         k_(depth, block_depth<T>, 1) {}
@@ -112,7 +114,7 @@ class row_products {
         index_t const m = r.end(task) - row < strip ? r.end(task) - row : strip;
         bool const more = row + 2 * strip <= rows_;
         multiply(m, 0, c_.panels(), row, b,
-                 {more ? y_ + (row + strip) * n_ : nullptr, more ? x_ + (row + strip) * depth_ : nullptr,
+                 {more ? u_ + (row + strip) * n_ : nullptr, more ? x_ + (row + strip) * depth_ : nullptr,
                   strip * depth_});
       }
     });
@@ -138,13 +140,18 @@ class row_products {
     for (index_t i = 0; i < k_.count; ++i)
       simd::panel_product(m, c_, begin, end, k_.end(i) - k_.begin(i), x_ + row * depth_ + k_.begin(i), depth_,
                           b, k_.begin(i), i == 0 ? start_ : simd::product_start<T>{nullptr, true},
-                          y_ + row * n_, n_, ahead);
+                          u_ + row * n_, n_, ahead);
+    if (!y_) return;
+    index_t const first = c_.first(begin), last = end == c_.panels() ? n_ : c_.first(end);
+    index_t const whole = last - first == n_ ? m : 1;  // rows that lie one behind the other
+    for (index_t r = row; r < row + m; r += whole)
+      simd::gelu_of_row(whole * (last - first), u_ + r * n_ + first, y_ + r * n_ + first);
   }
 
   index_t rows_, n_, depth_;
   T const *x_, *w_;
   simd::product_start<T> start_;
-  T* y_;
+  T *u_, *y_;
   simd::columns<T> c_;
   even_blocks k_;
 };

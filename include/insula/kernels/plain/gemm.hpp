@@ -25,6 +25,15 @@ struct kernel<op::linear, plain, T> {
 };
 
 template <scalar T>
+struct kernel<op::linear_gelu, plain, T> {
+  static void run(context<plain>& cx, op::linear_gelu::args<T> const& a) {
+    T* const u = a.u ? a.u : a.y;
+    kernel<op::linear, plain, T>::run(cx, {a.rows, a.in, a.out, a.x, a.w, a.b, u});
+    kernel<op::activate, plain, T>::run(cx, {a.rows * a.out, activation::gelu, u, a.y});
+  }
+};
+
+template <scalar T>
 struct kernel<op::linear_grad, plain, T> {
   static void run(context<plain>&, op::linear_grad::args<T> const& a) {
     if (a.gx)
