@@ -2,7 +2,7 @@
 // Matrix products with the right operand cut into panels of a few registers: packing, the register tile, the loop.
 #pragma once
 
-#include "insula/kernels/cpu/register_tile.hpp"
+#include "insula/kernels/cpu/register_tile_avx512.hpp"
 #include "insula/kernels/cpu/transpose.hpp"
 
 namespace insula::simd {
@@ -83,6 +83,24 @@ struct product_ahead {
 
 namespace detail {
 
+/// Rows (+)= sums, `last` elements of the last register.
+template <scalar T, int R, int V>
+INSULA_INLINE void store_tile(pack<T> const (&sum)[R][V], row_addresses<R, T*> const& rows, bool adds,
+                              int last) {
+  constexpr int w = width<T>;
+  bool const full = last == w;
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      T* const to = rows.at(r) + v * w;
+      if (v + 1 < V || full)
+        store(to, adds ? load(to) + sum[r][v] : sum[r][v]);
+      else
+        store(to, adds ? load(to, last) + sum[r][v] : sum[r][v], last);
+    }
+}
+
 /// C[0..R)[0..V registers) = (bias | C | 0) + A B, accumulated in registers. A is a[r a_step + k], or a[k a_step + r]
 /// if Across. The last register of C has `last` elements. C is as a rule not in the L1 cache: its lines are asked for
 /// before the products and met after them, else the store queue waits for each; if next.out names what is written next, C
@@ -102,33 +120,41 @@ template <scalar T, int R, int V, bool Across>
       if (V > 1) __builtin_prefetch(rows.at(r) + V * w - 1, 1);  // rows need not begin with a line
     }
   }
-  pack<T> sum[R][V];
+  pack<T> first[V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
-    pack<T> first = zero<T>();
-    if (bias && !adds) first = v + 1 < V || full ? load(bias + v * w) : load(bias + v * w, last);
-#pragma GCC unroll 32
-    for (int r = 0; r < R; ++r) sum[r][v] = first;
+    first[v] = zero<T>();
+    if (bias && !adds) first[v] = v + 1 < V || full ? load(bias + v * w) : load(bias + v * w, last);
   }
   asked_for<T> ahead;
   if (next.a || next.out)
     ahead = {next.a ? next.a : a, next_step, next.out ? next.out : c,
              next.out && depth > 0 ? (R * V * w + depth - 1) / depth : 0};
+  row_addresses<R, T*> const rows(c, c_row);
+#ifdef INSULA_TILES_IN_ASSEMBLER
+  if constexpr (has_sum_tile<T, R, V>)
+    if (b_step == V * w && depth > 0) {
+      stretch const all{};
+      pack<T> sums[R][V];
+      bool const direct = full && !adds;
+      if (!ahead.read) ahead = {a, 0, c, 0};
+      sum_tile<R, V, Across>({a, 4 * a_step, b, &all, &all + 1, depth, reinterpret_cast<float const*>(first),
+                              direct ? c : reinterpret_cast<float*>(sums), 4 * (direct ? c_row : V * w),
+                              ahead.read, 4 * ahead.read_step, ahead.written, 4 * ahead.written_step});
+      if (!direct) store_tile<T, R, V>(sums, rows, adds, last);
+      return;
+    }
+#endif
+  pack<T> sum[R][V];
+#pragma GCC unroll 8
+  for (int v = 0; v < V; ++v)
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r) sum[r][v] = first[v];
   if (b_step == V * w)
     add_products<R, V, Across, true>(depth, a, a_step, b, b_step, sum, ahead);
   else
     add_products<R, V, Across, false>(depth, a, a_step, b, b_step, sum, ahead);
-  row_addresses<R, T*> const rows(c, c_row);
-#pragma GCC unroll 32
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      T* const to = rows.at(r) + v * w;
-      if (v + 1 < V || full)
-        store(to, adds ? load(to) + sum[r][v] : sum[r][v]);
-      else
-        store(to, adds ? load(to, last) + sum[r][v] : sum[r][v], last);
-    }
+  store_tile<T, R, V>(sum, rows, adds, last);
 }
 
 template <scalar T, int R, int V, bool Across>
