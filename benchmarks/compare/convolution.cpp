@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolutions against oneDNN, all passes. oneDNN gets its weights in the format it likes best before the clock runs, and
-// with `any` also its activations; insula starts from the weights as they are in memory, every time.
+// with `any` also its activations; insula starts from the weights as they are in memory, every time. Each computes in memory
+// that it has allocated itself, on whole cache lines.
 #include "insula/kernels/cpu/conv.hpp"
 
+#include <algorithm>
 #include <memory>
 
 #include "contests.hpp"
+#include "insula/device/buffer.hpp"
 #include "onednn.hpp"
 
 namespace compare {
@@ -174,25 +177,35 @@ class onednn_pass {
   part x_, w_, y_;
 };
 
+buffer<float, cpu> copied(std::vector<float> const& from) {
+  buffer<float, cpu> b(index_t(from.size()));
+  std::copy(from.begin(), from.end(), b.begin());
+  return b;
+}
+
 /// One pass of insula. Weight gradients are added to (+=), so that the range is cleared inside the timed part.
 rival insula_pass(context<cpu>& cx, operands const& o, pass which, conv_policy policy, std::string name,
                   double limit) {
-  auto const out = std::make_shared<std::vector<float>>(
-      testing::poisoned<float>(index_t(which == pass::forward ? o.gy.size()
-                                       : which == pass::input ? o.x.size()
-                                                              : o.w.size())));
-  auto const run = [&cx, &o, which, policy, out] {
-    float* const y = out->data();
+  struct state {
+    buffer<float, cpu> x, w, gy, out;
+  };
+  auto const size = index_t(which == pass::forward ? o.gy.size()
+                            : which == pass::input ? o.x.size()
+                                                   : o.w.size());
+  auto const s = std::make_shared<state>(
+      state{copied(o.x), copied(o.w), copied(o.gy), copied(testing::poisoned<float>(size))});
+  auto const run = [&cx, g = o.g, which, policy, s] {
+    float* const y = s->out.data();
     if (which == pass::forward)
-      return kernel<op::conv3d, cpu, float>::run(cx, {o.g, o.x.data(), o.w.data(), nullptr, y}, policy);
-    if (which == pass::weights) std::fill(out->begin(), out->end(), 0.0f);
+      return kernel<op::conv3d, cpu, float>::run(cx, {g, s->x.data(), s->w.data(), nullptr, y}, policy);
+    if (which == pass::weights) std::fill(s->out.begin(), s->out.end(), 0.0f);
     bool const input = which == pass::input;
     kernel<op::conv3d_grad, cpu, float>::run(
         cx,
-        {o.g, o.x.data(), o.w.data(), o.gy.data(), false, input ? y : nullptr, input ? nullptr : y, nullptr},
+        {g, s->x.data(), s->w.data(), s->gy.data(), false, input ? y : nullptr, input ? nullptr : y, nullptr},
         policy);
   };
-  return {std::move(name), run, [out] { return *out; }, limit};
+  return {std::move(name), run, [s] { return std::vector<float>(s->out.begin(), s->out.end()); }, limit};
 }
 
 bool has_winograd(op::conv3d_geometry const& g) {

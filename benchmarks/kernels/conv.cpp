@@ -30,6 +30,7 @@ constexpr problem problems[] = {
     {"128 -> 128, 19x24x24", {1, {19, 24, 24}, 128, 128, cube(3), cube(1), cube(1)}},
     {"256 -> 256, 10x12x12", {1, {10, 12, 12}, 256, 256, cube(3), cube(1), cube(1)}},
     {"64 -> 128, stride 2, 38x48x48", {1, {38, 48, 48}, 64, 128, cube(3), cube(2), cube(1)}},
+    {"256 -> 512, stride 2, 10x12x12", {1, {10, 12, 12}, 256, 512, cube(3), cube(2), cube(1)}},
     {"depth-wise 5^3, 64, 48^3", {1, cube(48), 64, 64, cube(5), cube(1), cube(2), 64}},
     {"depth-wise 3^3, 64, 48^3", {1, cube(48), 64, 64, cube(3), cube(1), cube(1), 64}},
     {"depth-wise 5^3, 128, 24^3", {1, cube(24), 128, 128, cube(5), cube(1), cube(2), 128}},
@@ -40,7 +41,7 @@ constexpr problem problems[] = {
     {"patches 2^3, 64 -> 128, 24^3", {1, cube(24), 64, 128, cube(2), cube(2)}},
     {"1^3 stride 2, 64 -> 128, 38x48x48", {1, {38, 48, 48}, 64, 128, cube(1), cube(2)}},
     {"1^3, 48 -> 32, 48^3", {1, cube(48), 48, 32, cube(1)}},
-    {"1^3, 64 -> 256, 48^3", {1, cube(48), 64, 256, cube(1)}},
+    {"1^3, 64 -> 256, 24^3", {1, cube(24), 64, 256, cube(1)}},
 };
 
 enum class pass { forward, data, weights };

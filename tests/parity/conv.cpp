@@ -243,6 +243,14 @@ TEST_CASE("a row longer than a block, more weights than a slice and more samples
   compare_conv({1, {2, 3, 4}, 130, 530, {1, 3, 3}, cube(1), {0, 1, 1}}, 34);
 }
 
+TEST_CASE("long rows, of which only the ends are copied, and panels of four registers agree") {
+  compare_conv({2, {3, 5, 43}, 40, 64, cube(3), cube(1), cube(1)}, 35);
+  compare_conv({1, {4, 6, 50}, 24, 128, cube(3), cube(2), cube(1)}, 36);
+  compare_conv({1, {2, 7, 61}, 33, 60, {2, 3, 5}, {1, 2, 1}, {1, 0, 2}}, 37);
+  compare_conv({1, {3, 9, 41}, 1, 64, cube(7), cube(1), cube(3)}, 38);
+  compare_conv({1, {9, 8, 45}, 1, 128, cube(7), cube(2), cube(3)}, 39);
+}
+
 TEST_CASE("Winograd's algorithms agree with the plain convolution to their own precision") {
   op::conv3d_geometry const shapes[] = {
       {1, {3, 13, 15}, 32, 48, cube(3), cube(1), cube(1)},

@@ -51,13 +51,56 @@ blocking cut_blocks(lattice const& l, index_t panels) {
   return b;
 }
 
+/// Outputs [from, from + count) along w and the window they read, which is x itself if `direct`.
+template <class T>
+struct strip {
+  index_t from, count;
+  window<T> in;
+  bool direct;
+};
+
+/// A block's outputs in strips along w: only those that touch the border read a packed window, as packing takes a tenth of the
+/// time of a whole block with stride 2. Short rows are packed as a whole, and all where the tiles cannot ask for the rest.
+template <class T>
+struct strips {
+  strip<T> all[3];
+  int count = 0;
+
+  /// `tile`: rows of a register tile. Packs into `memory`, window_elements of the block.
+  strips(lattice const& l, T const* x, block const& b, index_t group, index_t tile, T* memory) : all{} {
+    constexpr index_t long_row = 4096;  // bytes
+    line const& n = l.at[2];
+    index_t const first = b.from.w * n.stride + n.start, end = first + reach(n, b.size.w);
+    auto const tiles = [&](index_t outside) {
+      return outside > 0 ? ceil_divide(ceil_divide(outside, n.stride), tile) * tile : 0;
+    };
+    index_t left = tiles(-first), right = tiles(end - n.in);
+    bool const cut = simd::register_count == 32 && l.groups == 1 &&
+                     n.in * l.in_channels * index_t(sizeof(T)) >= long_row &&
+                     left + right + tile <= b.size.w && n.taps <= tile;  // so that both windows fit `memory`
+    if (!cut) left = b.size.w, right = 0;
+    index_t from = b.from.w;
+    for (index_t size : {left, b.size.w - left - right, right}) {
+      if (size == 0) continue;
+      block part = b;
+      part.from.w = from, part.size.w = size;
+      window<T> const in = pack(l, x, part, group, 0, l.at[0].taps, memory);
+      all[count++] = {from, size, in, in.data != memory};
+      if (in.data == memory) memory += window_elements(l, part.size);
+      from += size;
+    }
+  }
+  strip<T> const* begin() const { return all; }
+  strip<T> const* end() const { return all + count; }
+};
+
 /// y (+)= b + the lattice's convolution of x with w. `adds`: y keeps what it has. b may be null.
 template <scalar T>
 void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T const* b, bool adds, T* y) {
   constexpr int width = simd::width<T>;
   line const &dl = l.at[0], &hl = l.at[1], &wl = l.at[2];
   index_t const ci = l.group_in(), co = l.group_out(), depth = wl.taps * ci, taps = dl.taps * hl.taps;
-  panels<T> const cut_channels(co);
+  panels<T> const cut_channels(co, true);
 
   blocking const blocks = cut_blocks<T>(l, cut_channels.count * l.groups);
   index_t const block_count = blocks.count(l.batch);
@@ -93,7 +136,7 @@ void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T cons
     T* const window_memory = memory.take<T>(window_elements(l, blocks.size));
     T* const weights = ready || once ? nullptr : memory.take<T>(slice * tap_elements);
     stretch* const list = memory.take<stretch>(slice + 1);
-    window<T> const in = pack(l, x, at, group, 0, dl.taps, window_memory);
+    strips<T> const along_w(l, x, at, group, tile_rows(cut_channels.at(0).registers), window_memory);
 
     index_t const first = cut_channels.count * part / parts, end = cut_channels.count * (part + 1) / parts;
     for (index_t q = first; q < end; ++q) {
@@ -110,31 +153,39 @@ void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T cons
         product<T> m{list,
                      0,
                      depth,
-                     in.data,
+                     x,
                      wl.stride * ci,
                      panel_weights,
                      b ? b + column : nullptr,
                      adds || from > 0,
                      wl.step * l.out_channels,
-                     p.last};
+                     p.last,
+                     q == first};
         for (index_t d = at.from.d; d < at.from.d + at.size.d; ++d)
           for (index_t h = at.from.h; h < at.from.h + at.size.h; ++h) {
-            m.count = 0;
-            for (index_t t = from; t < to; ++t) {
-              index_t const td = t / hl.taps, th = t % hl.taps;
-              index_t const id = d * dl.stride + dl.start + td, ih = h * hl.stride + hl.start + th;
-              if (id < 0 || id >= dl.in || ih < 0 || ih >= hl.in) continue;
-              index_t const k =
-                  ((dl.tap + td * dl.tap_step) * hl.kernel + hl.tap + th * hl.tap_step) * wl.kernel + wl.tap;
-              list[m.count++] = {in.at(id, ih),
-                                 ready ? k * ci * l.out_channels : (t - from) * depth * p.registers * width};
+            for (strip<T> const& s : along_w) {
+              m.a = s.in.data, m.count = 0;
+              // of the first panel, which meets the inputs first: the rows that the next h reads for the first time
+              index_t const next =
+                  m.asks && s.direct && h + 1 < at.from.h + at.size.h ? hl.taps - hl.stride : hl.taps;
+              for (index_t t = from; t < to; ++t) {
+                index_t const td = t / hl.taps, th = t % hl.taps;
+                index_t const id = d * dl.stride + dl.start + td, ih = h * hl.stride + hl.start + th;
+                if (id < 0 || id >= dl.in || ih < 0 || ih >= hl.in) continue;
+                index_t const k =
+                    ((dl.tap + td * dl.tap_step) * hl.kernel + hl.tap + th * hl.tap_step) * wl.kernel +
+                    wl.tap;
+                list[m.count++] = {s.in.at(id, ih),
+                                   ready ? k * ci * l.out_channels : (t - from) * depth * p.registers * width,
+                                   th >= next && ih + hl.stride < hl.in ? hl.stride * s.in.row : 0};
+              }
+              if (m.count == 0 && m.adds) continue;
+              index_t const od = dl.first + d * dl.step, oh = hl.first + h * hl.step,
+                            ow = wl.first + s.from * wl.step;
+              T* const out =
+                  y + (((at.sample * dl.out + od) * hl.out + oh) * wl.out + ow) * l.out_channels + column;
+              multiply(m, p.registers, s.count, out);
             }
-            if (m.count == 0 && m.adds) continue;
-            index_t const od = dl.first + d * dl.step, oh = hl.first + h * hl.step,
-                          ow = wl.first + at.from.w * wl.step;
-            T* const out =
-                y + (((at.sample * dl.out + od) * hl.out + oh) * wl.out + ow) * l.out_channels + column;
-            multiply(m, p.registers, at.size.w, out);
           }
       }
     }

@@ -2,19 +2,22 @@
 // The register tile of the convolutions: a small matrix product whose depth is a list of stretches of memory.
 #pragma once
 
+#include "insula/kernels/cpu/conv_lattice.hpp"
 #include "insula/kernels/cpu/register_tile.hpp"
 
 namespace insula::detail::conv {
 
-/// Offsets of one stretch of the depth in A and in B.
+/// Offsets of one stretch of the depth in A and in B. What lies `ahead` further on than the rows of A is read later; it is
+/// asked for meanwhile.
 struct stretch {
-  index_t a, b;
+  index_t a, b, ahead = 0;
 };
 
 /// C (rows x columns) = rest + sum over stretches s and k < depth of
 ///   A[s.a + row a_step + k] B[s.b + k columns + column],   or with A[s.a + row + k a_step] (multiply_across).
 /// rest: C itself if `adds`, else the vector `bias` or zero. Rows of B are whole registers (padded where need be) and follow
-/// one another; `last` is how many columns of the last register exist in C.
+/// one another; `last` is how many columns of the last register exist in C. `asks`: as much of C as the tile writes is asked for
+/// behind it, and what the stretches name of A (never in multiply_across and never without AVX-512's registers).
 template <scalar T>
 struct product {
   stretch const* at;
@@ -26,6 +29,7 @@ struct product {
   bool adds;
   index_t c_row;
   int last;
+  bool asks = false;
 };
 
 /// Depth > 0: the depth, if it is known.
@@ -43,9 +47,21 @@ void tile(product<T> const& p, T const* a_at, T* c) {
     for (int v = 0; v < V; ++v) sum[r][v] = simd::zero<T>();
 
   // accumulate
-  for (index_t s = 0; s < p.count; ++s)
+  T* written = c + R * c_row;
+  constexpr bool may_ask = !Across && simd::register_count == 32;  // others have no instructions to spare
+  index_t const share = may_ask && p.asks && p.count * p.depth > 0 ? ceil_divide(R * c_row, p.count) : 0;
+  for (index_t s = 0; s < p.count; ++s) {
+    simd::asked_for<T> ahead;
+    if constexpr (Depth > 0) {
+      for (index_t i = 0; i < share; i += w) __builtin_prefetch(written + i, 1);
+    } else if (share > 0) {
+      ahead = {a_at + p.at[s].a + p.at[s].ahead, ceil_divide(R * p.a_step, p.depth), written,
+               ceil_divide(share, p.depth)};
+    }
     simd::add_products<R, V, Across, true, Depth>(p.depth, a_at + p.at[s].a, p.a_step, p.b + p.at[s].b, 0,
-                                                  sum);
+                                                  sum, ahead);
+    written += share;
+  }
 
   simd::row_addresses<R, T*> const rows(c, c_row);
 
@@ -76,14 +92,23 @@ void tile(product<T> const& p, T const* a_at, T* c) {
 template <int V>
 struct tile_heights {
   static constexpr int at[9] = {12, 8, 7, 6, 5, 4, 3, 2, 1};
-  static constexpr int first = simd::register_count == 32 ? (V == 3 ? 1 : 0) : (V == 2 ? 3 : 1);
+  static constexpr int first = simd::register_count == 32 ? (V == 4 ? 3 : V == 3 ? 1 : 0) : (V == 2 ? 3 : 1);
 };
+
+/// Rows of the largest tile.
+inline index_t tile_rows(int registers) {
+  if (registers == 4) return tile_heights<4>::at[tile_heights<4>::first];
+  if (registers == 3) return tile_heights<3>::at[tile_heights<3>::first];
+  if (registers == 2) return tile_heights<2>::at[tile_heights<2>::first];
+  return tile_heights<1>::at[tile_heights<1>::first];
+}
 
 /// What is left over after whole tiles is shared by two tiles: small ones wait for their own sums.
 template <bool Across, int Depth, int V, int I = tile_heights<V>::first, scalar T>
 void tile_column(product<T> const& p, index_t rows, T const* a, T* c) {
   constexpr int r = tile_heights<V>::at[I];
-  constexpr int known = r == 12 || r == 8 || r == 6 ? Depth : 0;  // the others are few: not worth compiling
+  constexpr int known =
+      r == 12 || r == 8 || r == 6 || r == 5 ? Depth : 0;  // the others are few: not worth compiling
   index_t const a_row = Across ? 1 : p.a_step;
   while (rows >= 2 * r || rows == r) {
     tile<Across, known, r, V>(p, a, c);
@@ -99,10 +124,12 @@ void tile_column(product<T> const& p, index_t rows, T const* a, T* c) {
     }
 }
 
-/// The product for any number of rows; `registers` (1, 2 or 3) is its width.
+/// The product for any number of rows; `registers` (1 to 4) is its width.
 template <bool Across, int Depth, scalar T>
 void multiply_some(product<T> const& p, int registers, index_t rows, T* c) {
-  if (registers == 3) {
+  if (registers == 4) {
+    if constexpr (simd::register_count == 32) tile_column<Across, Depth, 4>(p, rows, p.a, c);
+  } else if (registers == 3) {
     if constexpr (simd::register_count == 32) tile_column<Across, Depth, 3>(p, rows, p.a, c);
   } else if (registers == 2) {
     tile_column<Across, Depth, 2>(p, rows, p.a, c);
@@ -131,21 +158,24 @@ struct panel {
   index_t columns(int width) const { return (registers - 1) * width + last; }
 };
 
-/// Cuts `channels` into panels of three registers (two on machines with 16), avoiding a lone one at the end.
+/// Cuts `channels` into panels of three registers (two on machines with 16), avoiding a lone one at the end. `fours`: of four
+/// registers, where there are 32 and `channels` is whole fours. Such tiles have few rows; they suit a long depth.
 template <scalar T>
 struct panels {
   static constexpr int w = simd::width<T>, most = simd::register_count == 32 ? 3 : 2;
-  index_t channels, registers, wide, count;
+  index_t channels, registers, each, wide, count;  // `wide` panels of `each` registers come first
 
-  explicit panels(index_t n) : channels(n), registers((n + w - 1) / w) {
-    wide = registers / most;
-    index_t const left = registers - wide * most;
-    if (most == 3 && left == 1 && wide > 0) --wide;
-    count = wide + (registers - wide * most + 1) / 2;
+  explicit panels(index_t n, bool fours = false)
+      : channels(n), registers((n + w - 1) / w), each(most), wide(0), count(0) {
+    if (fours && simd::register_count == 32 && registers % 4 == 0) each = 4;
+    wide = registers / each;
+    index_t const left = registers - wide * each;
+    if (each == 3 && left == 1 && wide > 0) --wide;
+    count = wide + (registers - wide * each + 1) / 2;
   }
   panel at(index_t i) const {
-    index_t const first = i < wide ? i * most : wide * most + (i - wide) * 2;
-    index_t const size = i < wide ? most : registers - first < 2 ? registers - first : 2;
+    index_t const first = i < wide ? i * each : wide * each + (i - wide) * 2;
+    index_t const size = i < wide ? each : registers - first < 2 ? registers - first : 2;
     bool const end = first + size == registers;
     return {first * w, int(size), end ? int(channels - (registers - 1) * w) : w};
   }
