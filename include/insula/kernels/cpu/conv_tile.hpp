@@ -3,15 +3,11 @@
 #pragma once
 
 #include "insula/kernels/cpu/conv_lattice.hpp"
-#include "insula/kernels/cpu/register_tile.hpp"
+#include "insula/kernels/cpu/register_tile_avx512.hpp"
 
 namespace insula::detail::conv {
 
-/// Offsets of one stretch of the depth in A and in B. What lies `ahead` further on than the rows of A is read later; it is
-/// asked for meanwhile.
-struct stretch {
-  index_t a, b, ahead = 0;
-};
+using simd::stretch;
 
 /// C (rows x columns) = rest + sum over stretches s and k < depth of
 ///   A[s.a + row a_step + k] B[s.b + k columns + column],   or with A[s.a + row + k a_step] (multiply_across).
@@ -32,38 +28,13 @@ struct product {
   bool asks = false;
 };
 
-/// Depth > 0: the depth, if it is known.
-template <bool Across, int Depth, int R, int V, scalar T>
-void tile(product<T> const& p, T const* a_at, T* c) {
+/// Joins sums with what is to be added, and stores them.
+template <int R, int V, scalar T>
+INSULA_INLINE void join_tile(product<T> const& p, simd::pack<T> (&sum)[R][V], T* c) {
   constexpr int w = simd::width<T>;
-  simd::pack<T> sum[R][V];
-  index_t const c_row = p.c_row;
   int const last = p.last;
   bool const full = last == w;
-
-#pragma GCC unroll 32
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[r][v] = simd::zero<T>();
-
-  // accumulate
-  T* written = c + R * c_row;
-  constexpr bool may_ask = !Across && simd::register_count == 32;  // others have no instructions to spare
-  index_t const share = may_ask && p.asks && p.count * p.depth > 0 ? ceil_divide(R * c_row, p.count) : 0;
-  for (index_t s = 0; s < p.count; ++s) {
-    simd::asked_for<T> ahead;
-    if constexpr (Depth > 0) {
-      for (index_t i = 0; i < share; i += w) __builtin_prefetch(written + i, 1);
-    } else if (share > 0) {
-      ahead = {a_at + p.at[s].a + p.at[s].ahead, ceil_divide(R * p.a_step, p.depth), written,
-               ceil_divide(share, p.depth)};
-    }
-    simd::add_products<R, V, Across, true, Depth>(p.depth, a_at + p.at[s].a, p.a_step, p.b + p.at[s].b, 0,
-                                                  sum, ahead);
-    written += share;
-  }
-
-  simd::row_addresses<R, T*> const rows(c, c_row);
+  simd::row_addresses<R, T*> const rows(c, p.c_row);
 
   // join: what was there comes last, so that no chain of roundings is longer than this product's depth
   if (p.adds || p.bias) {
@@ -86,6 +57,54 @@ void tile(product<T> const& p, T const* a_at, T* c) {
       else
         simd::store(rows.at(r) + v * w, sum[r][v], last);
     }
+}
+
+/// Depth > 0: the depth, if it is known.
+template <bool Across, int Depth, int R, int V, scalar T>
+void tile(product<T> const& p, T const* a_at, T* c) {
+  constexpr int w = simd::width<T>;
+  simd::pack<T> sum[R][V];
+  index_t const c_row = p.c_row;
+  int const last = p.last;
+  bool const full = last == w;
+
+  T* written = c + R * c_row;
+  constexpr bool may_ask = !Across && simd::register_count == 32;  // others have no instructions to spare
+  index_t const share = may_ask && p.asks && p.count * p.depth > 0 ? ceil_divide(R * c_row, p.count) : 0;
+#ifdef INSULA_TILES_IN_ASSEMBLER
+  if constexpr (simd::has_sum_tile<T, R, V, Across>)
+    if (p.count > 0 && p.depth > 0) {
+      constexpr simd::pack<T> none[V]{};
+      bool const direct = full && !p.adds && !p.bias, asks = share > 0;
+      simd::sum_tile<R, V, Across>(
+          {a_at, 4 * p.a_step, p.b, p.at, p.at + p.count, p.depth, reinterpret_cast<float const*>(none),
+           direct ? c : reinterpret_cast<float*>(sum), 4 * (direct ? c_row : V * w), a_at,
+           asks ? 4 * ceil_divide(R * p.a_step, p.depth) : 0, asks ? written : c,
+           asks ? 4 * ceil_divide(R * c_row, p.count * p.depth) : 0});
+      if (!direct) join_tile<R, V>(p, sum, c);
+      return;
+    }
+#endif
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sum[r][v] = simd::zero<T>();
+
+  // accumulate
+  for (index_t s = 0; s < p.count; ++s) {
+    simd::asked_for<T> ahead;
+    if constexpr (Depth > 0) {
+      for (index_t i = 0; i < share; i += w) __builtin_prefetch(written + i, 1);
+    } else if (share > 0) {
+      ahead = {a_at + p.at[s].a + p.at[s].ahead, ceil_divide(R * p.a_step, p.depth), written,
+               ceil_divide(share, p.depth)};
+    }
+    simd::add_products<R, V, Across, true, Depth>(p.depth, a_at + p.at[s].a, p.a_step, p.b + p.at[s].b, 0,
+                                                  sum, ahead);
+    written += share;
+  }
+
+  join_tile<R, V>(p, sum, c);
 }
 
 /// Rows a tile of V registers may have, largest first.

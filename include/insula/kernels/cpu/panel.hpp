@@ -132,7 +132,7 @@ template <scalar T, int R, int V, bool Across>
              next.out && depth > 0 ? (R * V * w + depth - 1) / depth : 0};
   row_addresses<R, T*> const rows(c, c_row);
 #ifdef INSULA_TILES_IN_ASSEMBLER
-  if constexpr (has_sum_tile<T, R, V>)
+  if constexpr (has_sum_tile<T, R, V, Across>)
     if (b_step == V * w && depth > 0) {
       stretch const all{};
       pack<T> sums[R][V];
