@@ -156,7 +156,8 @@ contest linear_gelu(context<cpu>& cx, onednn::device& device, operands& o) {
   problem const& q = o.p;
   contest c{"linear_gelu",
             text(q.name, ", ", q.rows, " x ", q.in, " to ", q.out),
-            {2.0 * double(q.rows * q.in * q.out), 4.0 * double(q.rows * (q.in + q.out) + q.in * q.out)},
+            {2.0 * double(q.rows * q.in * q.out), 4.0 * double(q.rows * (q.in + q.out) + q.in * q.out), 1,
+             double(q.rows * q.out)},
             {}};
   c.rivals.push_back(onednn_linear(device, o, tag::ab, true, "oneDNN"));
   c.rivals.push_back(onednn_linear(device, o, tag::any, true, "oneDNN any"));
@@ -218,10 +219,11 @@ class onednn_mlp {
 
 contest mlp(context<cpu>& cx, onednn::device& device, operands& o) {
   problem const& q = o.p;
-  contest c{"mlp",
-            text(q.name, ", ", q.rows, " x ", q.in, ", hidden ", q.out),
-            {4.0 * double(q.rows * q.in * q.out), 8.0 * double((q.rows + q.out) * q.in)},
-            {}};
+  contest c{
+      "mlp",
+      text(q.name, ", ", q.rows, " x ", q.in, ", hidden ", q.out),
+      {4.0 * double(q.rows * q.in * q.out), 8.0 * double((q.rows + q.out) * q.in), 1, double(q.rows * q.out)},
+      {}};
   auto const theirs = std::make_shared<onednn_mlp>(device, o);
   c.rivals.push_back({"oneDNN any", [theirs] { theirs->run(); }, [theirs] { return theirs->result(); }});
   c.rivals.push_back({"insula",

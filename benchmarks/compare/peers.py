@@ -203,7 +203,7 @@ def linear(contest, options):
             task = {"op": "linear", "pass": "forward", "rows": rows, "in": n, "out": m, "gelu": gelu}
             inputs = {"x": array(x), "w": array(w.T), "b": array(b)}
             options_here = options if gelu else argparse.Namespace(**{**vars(options), "compile": "none"})
-            paired(contest, options_here, group, label, work.linear(rows, n, m), f, operands, None, {}, task, inputs)
+            paired(contest, options_here, group, label, work.linear(rows, n, m, gelu), f, operands, None, {}, task, inputs)
 
 
 def mlp(contest, options):
@@ -249,7 +249,11 @@ def hold_pointwise(contest, options, group, kind, label, f, operands, task, limi
     outputs = {"y": channels_last if volumes else keep, **{"g" + n: t for n, t in turn.items()}}
     inputs = {n: array(turn[n](t)) for n, t in operands.items()}
     inputs["gy"] = array(outputs["y"](gy))
-    needs = work.pointwise(kind, sum(t.numel() for t in operands.values()), gy.numel())
+    numbers = sum(t.numel() for t in operands.values())
+    if group == "norm":
+        needs = work.norm(kind, operands["x"].numel(), numbers - operands["x"].numel(), gy.numel())
+    else:
+        needs = work.pointwise(kind, numbers, gy.numel())
     paired(contest, options, group, label, needs, f, operands, gy if kind == "step" else None, outputs,
            {**task, "pass": kind}, inputs, limit, LAYOUTS if volumes else (None,))
 

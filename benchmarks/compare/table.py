@@ -77,13 +77,16 @@ class Ceilings:
         return max(memory[max([n for n in memory if n <= size], default=min(memory))].values())
 
     def least_seconds(self, line):
-        """What the computation of a line takes on this machine at least; None if that was not measured."""
+        """What the computation of a line takes on this machine at least; None if that was not measured. What is read comes no
+        faster than by reading alone."""
         c = self.by_threads.get(line["threads"])
         if c is None or "bytes" not in line:
             return None
         compute = (line["operations"] / line["reduction"] / c["operations"]
                    + line.get("exponentials", 0.0) / c["exponentials"])
-        return max(compute, line["bytes"] / self.bandwidth(line["threads"], line["bytes"]))
+        memory, read = c["memory"], line.get("read", 0.0)
+        reading = memory[max([n for n in memory if n <= read], default=min(memory))].get("read", 0.0)
+        return max(compute, line["bytes"] / self.bandwidth(line["threads"], line["bytes"]), read / reading if reading else 0.0)
 
 
 class Pair:
@@ -103,23 +106,31 @@ class Results:
             if "wall_s" in line:
                 sources = self.contests.setdefault((line["group"], line["case"]), {})
                 sources.setdefault(line["source"], {}).setdefault(line["threads"], []).append(line)
+        version = lambda source: [int(v) for v in source.split()[1].split(".")]
+        found = {s for sources in self.contests.values() for s in sources if s.startswith("PyTorch ")}
+        self.older = sorted(found, key=version)[:-1]  # versions of PyTorch that stand beside the newest
         self.avx512 = "avx512f" in data["machine"]["features"] and data["isa"] == "native"
 
     def of_source(self, key, source, threads, pattern):
         """insula and the best peer that matches and agrees; None without."""
-        lines = self.contests[key][source].get(threads, [])
+        lines = self.contests[key].get(source, {}).get(threads, [])
         own = [l for l in lines if l["rival"] == "insula"]
         peers = [l for l in lines if not l["rival"].startswith("insula") and l["agrees"] and re.search(pattern, l["rival"])]
         return Pair(own[0], min(peers, key=seconds), self.ceilings) if own and peers else None
 
     def pair(self, key, threads, pattern):
-        """As of_source; where several programs held the same contest, that with the least ratio."""
-        pairs = [p for s in self.contests[key] if (p := self.of_source(key, s, threads, pattern))]
+        """As of_source; where several programs held the same contest, that with the least ratio. Without older versions."""
+        pairs = [p for s in self.contests[key] if s not in self.older and (p := self.of_source(key, s, threads, pattern))]
         return min(pairs, key=lambda p: p.ratio, default=None)
 
     def pairs(self, group, case, threads, pattern):
-        keys = [k for k in self.contests if k[0] == group and re.search(case, k[1])]
-        return [p for k in keys if (p := self.pair(k, threads, pattern))]
+        return [p for k in self.keys(group, case) if (p := self.pair(k, threads, pattern))]
+
+    def keys(self, group, case):
+        return [k for k in self.contests if k[0] == group and re.search(case, k[1])]
+
+    def pairs_of(self, source, group, case, threads, pattern):
+        return [p for k in self.keys(group, case) if (p := self.of_source(k, source, threads, pattern))]
 
 
 def number(x):
@@ -148,8 +159,9 @@ def verdict(pairs, must):
 
 
 def summary(results):
-    out = ["| what | 1 thread | 2 threads | best peer, 1 thread | largest possible | must | aim | cases that reach must |",
-           "|---|---|---|---|---|---|---|---|"]
+    older = "".join(f" {s}, 1 thread |" for s in results.older)
+    out = [f"| what | 1 thread | 2 threads | best peer, 1 thread | largest possible | must | aim | cases that reach must |{older}",
+           "|---|---|---|---|---|---|---|---|" + "---|" * len(results.older)]
     for title, group, case, against, must, aim, scaled in ROWS:
         if scaled and not results.avx512:
             must *= WITHOUT_AVX512
@@ -159,14 +171,18 @@ def summary(results):
         of = lambda pairs: span([p.ratio for p in pairs])
         possible = span([p.largest for p in one if p.largest is not None])
         goals = f"{must:.3g} | {aim:.3g}" if must is not None else "- | -"
-        out.append(f"| {title} | {of(one)} | {of(two)} | {of(best)} | {possible} | {goals} | {verdict(one, must)} |")
+        line = f"| {title} | {of(one)} | {of(two)} | {of(best)} | {possible} | {goals} | {verdict(one, must)} |"
+        for source in results.older:
+            then = results.pairs_of(source, group, case, 1, against)
+            line += f" {of(then)}{f'; {verdict(then, must)}' if then and must is not None else ''} |"
+        out.append(line)
     return out + memory(results) + scaling(results)
 
 
 def memory(results):
     cases, out = {}, []
     for line in results.data["lines"]:
-        if line["group"] == "memory":
+        if line["group"] == "memory" and line["source"] not in results.older:
             cases.setdefault(line["case"], {})[line["rival"]] = line["bytes"]
     for case, by_rival in cases.items():
         peers = {r: b for r, b in by_rival.items() if r != "insula"}
@@ -176,19 +192,19 @@ def memory(results):
         shown = "; ".join(f"{r} {b / 1e9:.2f} GB" for r, b in by_rival.items())
         goals = f"6 | 10 | {int(eager >= 6 * own)} of 1" if case.startswith("UMBRA") else "- | - | -"
         out.append(f"| peak memory of a step of {case}: {shown} | {number(eager / own)} | - | "
-                   f"{number(min(peers.values()) / own)} | - | {goals} |")
+                   f"{number(min(peers.values()) / own)} | - | {goals} |" + " - |" * len(results.older))
     return out
 
 
 def scaling(results):
     out = []
     for (group, case), sources in results.contests.items():
-        for by_threads in sources.values():
+        for by_threads in (lines for source, lines in sources.items() if source not in results.older):
             own = {t: next((l for l in lines if l["rival"] == "insula"), None) for t, lines in by_threads.items()}
             if group == "step" and own.get(1) and own.get(2):
                 ratio = seconds(own[1]) / seconds(own[2])
                 out.append(f"| 2 threads against 1, {case}, insula against itself | - | {number(ratio)} | - | - | 1.8 | 1.95 | "
-                           f"{int(ratio >= 1.8)} of 1 |")
+                           f"{int(ratio >= 1.8)} of 1 |" + " - |" * len(results.older))
     return out
 
 
@@ -209,9 +225,10 @@ def details(results, groups):
             shown = one or two
             if not shown:
                 continue
+            peer = shown.peer["rival"] + (f" ({source.split()[1]})" if source in results.older else "")
             ratio, possible = (number(x) if one and x else "-" for x in (shown.ratio, shown.largest))
             second = ("~" if two.own["others"] > DISTURBED else "") + number(two.ratio) if two else "-"
-            out.append(f"| {key[1]} | {milliseconds(shown.own)} | {shown.peer['rival']} | {milliseconds(shown.peer)} | {ratio} | "
+            out.append(f"| {key[1]} | {milliseconds(shown.own)} | {peer} | {milliseconds(shown.peer)} | {ratio} | "
                        f"{possible} | {second} | {shown.own['error']:.0e} |" + (f" {shown.own['run'] + 1} |" if several else ""))
     return out
 
@@ -290,8 +307,10 @@ def markdown(data):
            "\"best peer\" is against the fastest of all, other libraries' fused, compiled and inference-only paths included. "
            "\"Largest possible\" is the same peer's time over the machine's bound: the larger of operations over the peak of one "
            "core (of 3^3 convolutions with stride 1 a quarter of the operations, as Winograd's F(4,4) needs; a softmax's "
-           "exponentials beside them) and of bytes over bandwidth, every input read and every output written once. A goal above it "
-           "is out of reach of any program here.", "", *summary(results), "", *losses(results)]
+           "exponentials beside them, and one for every GELU) and of bytes over bandwidth, every input read and every output written "
+           "once, what a norm over a volume needs twice read twice. A goal above it is out of reach of any program here."
+           + (f" {' and '.join(results.older)}: against the same goals, with how many cases reach them." if results.older else ""),
+           "", *summary(results), "", *losses(results)]
     if (table := ceilings(results)):
         out += ["### Ceilings", "", "Measured in the same runs, by `compare_ceilings`; the best of all runs.", "", *table, ""]
     out += ["### Every case", ""]

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # What each computation cannot do without: operations (two per multiply-add), bytes (every input read once, every output
-# written once), exponentials, and by how much the best algorithm divides the operations. Bounds, not estimates: where in
-# doubt less is counted.
+# written once; of norms what has to be read twice), how many of them are read, exponentials, and by how much the best algorithm
+# divides the operations. Bounds, not estimates: where in doubt less is counted.
 import math
 
 WINOGRAD = 4  # F(4x4, 3x3) in two axes: 36 products for 16 outputs of 9 taps each
 
 
-def needs(operations=0.0, numbers=0.0, reduction=1.0, exponentials=0.0):
+def needs(operations=0.0, numbers=0.0, reduction=1.0, exponentials=0.0, read=0.0):
     return {"operations": float(operations), "reduction": float(reduction), "bytes": 4.0 * numbers,
-            "exponentials": float(exponentials)}
+            "exponentials": float(exponentials), "read": 4.0 * read}
 
 
 def conv3d(kind, size, c_in, c_out, kernel, stride, groups):
@@ -51,18 +51,32 @@ def attention(kind, batch, tokens, channels, heads):
     return needs(times * 4.0 * batch * tokens**2 * channels, numbers, exponentials=batch * heads * tokens**2)
 
 
-def linear(rows, n, m):
-    return needs(2.0 * rows * n * m, rows * (n + m) + n * m)
+def linear(rows, n, m, gelu=False):
+    """An error function costs an exponential at least."""
+    return needs(2.0 * rows * n * m, rows * (n + m) + n * m, exponentials=rows * m if gelu else 0)
 
 
 def mlp(kind, rows, width, hidden):
     times = 1 if kind == "forward" else 3
-    return needs(times * 4.0 * rows * width * hidden, (2 * rows * width + 2 * width * hidden) * (1 if times == 1 else 2))
+    return needs(times * 4.0 * rows * width * hidden, (2 * rows * width + 2 * width * hidden) * (1 if times == 1 else 2),
+                 exponentials=rows * hidden)
 
 
 def pointwise(kind, inputs, outputs):
-    """Norms, activations, pooling: memory alone. A step also reads the output's gradient and writes those of the inputs."""
+    """Activations, pooling, norms of short rows: memory alone. A step also reads the output's gradient and writes those of the
+    inputs."""
     return needs(numbers=(inputs + outputs) * (1 if kind == "forward" else 2))
+
+
+def norm(kind, x, others, outputs):
+    """Norms over whole volumes, larger than a core's own caches: nothing can be normalised before all of x was read, so it is read
+    twice. Backwards two sums over everything come first: the gradient, x (at least where it was picked) and a shortcut, by which
+    the activation's slope is known, are read; then x and the gradient again."""
+    read, written = 2 * x + others, outputs
+    if kind != "forward":
+        read += outputs + min(x, outputs) + others + x + outputs
+        written += x + others
+    return needs(numbers=read + written, read=read)
 
 
 def augment(n):
