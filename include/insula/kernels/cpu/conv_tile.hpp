@@ -7,17 +7,17 @@
 
 namespace insula::detail::conv {
 
-/// Offsets of one stretch of the depth in A and in B. What lies `ahead` further on than the rows of A is read later; it is
-/// asked for meanwhile.
+/// Offsets of one stretch of the depth in A and in B, and in `later` of what is asked for meanwhile: -1 for nothing.
 struct stretch {
-  index_t a, b, ahead = 0;
+  index_t a, b, ahead = -1;
 };
 
 /// C (rows x columns) = rest + sum over stretches s and k < depth of
 ///   A[s.a + row a_step + k] B[s.b + k columns + column],   or with A[s.a + row + k a_step] (multiply_across).
 /// rest: C itself if `adds`, else the vector `bias` or zero. Rows of B are whole registers (padded where need be) and follow
 /// one another; `last` is how many columns of the last register exist in C. `asks`: as much of C as the tile writes is asked for
-/// behind it, and what the stretches name of A (never in multiply_across and never without AVX-512's registers).
+/// behind it, and the stretches' rows of `later`, as far apart as those of A (never in multiply_across and never without AVX-512's
+/// registers).
 template <scalar T>
 struct product {
   stretch const* at;
@@ -30,6 +30,7 @@ struct product {
   index_t c_row;
   int last;
   bool asks = false;
+  T const* later = nullptr;
 };
 
 /// Depth > 0: the depth, if it is known.
@@ -55,8 +56,8 @@ void tile(product<T> const& p, T const* a_at, T* c) {
     if constexpr (Depth > 0) {
       for (index_t i = 0; i < share; i += w) __builtin_prefetch(written + i, 1);
     } else if (share > 0) {
-      ahead = {a_at + p.at[s].a + p.at[s].ahead, ceil_divide(R * p.a_step, p.depth), written,
-               ceil_divide(share, p.depth)};
+      ahead = {p.at[s].ahead < 0 ? a_at + p.at[s].a : p.later + (a_at - p.a) + p.at[s].ahead,
+               ceil_divide(R * p.a_step, p.depth), written, ceil_divide(share, p.depth)};
     }
     simd::add_products<R, V, Across, true, Depth>(p.depth, a_at + p.at[s].a, p.a_step, p.b + p.at[s].b, 0,
                                                   sum, ahead);
