@@ -179,8 +179,9 @@ void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T cons
           for (index_t h = at.from.h; h < at.from.h + at.size.h; ++h) {
             for (strip<T> const& s : along_w) {
               m.a = s.in.data, m.count = 0;
+              index_t td = taps > 0 ? from / hl.taps : 0, th = taps > 0 ? from % hl.taps - 1 : 0;
               for (index_t t = from; t < to; ++t) {
-                index_t const td = t / hl.taps, th = t % hl.taps;
+                if (++th == hl.taps) th = 0, ++td;
                 index_t const id = d * dl.stride + dl.start + td, ih = h * hl.stride + hl.start + th;
                 if (id < 0 || id >= dl.in || ih < 0 || ih >= hl.in) continue;
                 index_t const k =
