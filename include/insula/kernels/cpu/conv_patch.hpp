@@ -94,7 +94,8 @@ template <int V, scalar T>
 void add_patch_products(index_t count, T const* x, index_t const (&at)[8], index_t hop, T const* gy,
                         index_t co, int last, T* sum) {
   constexpr int w = simd::width<T>;
-  constexpr index_t ahead = 32;  // rows of gy: what the machine foresees ends with a page, 21 rows of 48 channels
+  constexpr index_t ahead =
+      32;  // rows of gy: what the machine foresees ends with a page, 21 rows of 48 channels
   bool const full = last == w;
   simd::pack<T> total[8][V];
 #pragma GCC unroll 8
