@@ -138,6 +138,19 @@ void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T cons
     stretch* const list = memory.take<stretch>(slice + 1);
     strips<T> const along_w(l, x, at, group, tile_rows(cut_channels.at(0).registers), window_memory);
 
+    // Of a stretch's rows of inputs what is read for the first time after the outputs at (d, h): by the next h, at the end of a
+    // plane by the next d; packed rows were read before, and those of the next plane are asked for.
+    auto const later = [&](strip<T> const& s, index_t d, index_t h, index_t td, index_t th) -> index_t {
+      bool const below = s.direct && h + 1 < hl.count;
+      if (below ? th + hl.stride < hl.taps : td + dl.stride < dl.taps || (!s.direct && th >= hl.stride))
+        return -1;
+      index_t const id = (below ? d : d + 1) * dl.stride + dl.start + td;
+      index_t const ih = (below ? h + 1 : s.direct ? 0 : h) * hl.stride + hl.start + th;
+      if (id < 0 || id >= dl.in || ih < 0 || ih >= hl.in) return -1;
+      index_t const iw = s.from * wl.stride + wl.start;
+      return (((at.sample * dl.in + id) * hl.in + ih) * wl.in + (iw < 0 ? 0 : iw)) * l.in_channels;
+    };
+
     index_t const first = cut_channels.count * part / parts, end = cut_channels.count * (part + 1) / parts;
     for (index_t q = first; q < end; ++q) {
       panel const p = cut_channels.at(q);
@@ -160,16 +173,15 @@ void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T cons
                      adds || from > 0,
                      wl.step * l.out_channels,
                      p.last,
-                     q == first};
+                     q == first,
+                     x};
         for (index_t d = at.from.d; d < at.from.d + at.size.d; ++d)
           for (index_t h = at.from.h; h < at.from.h + at.size.h; ++h) {
             for (strip<T> const& s : along_w) {
               m.a = s.in.data, m.count = 0;
-              // of the first panel, which meets the inputs first: the rows that the next h reads for the first time
-              index_t const next =
-                  m.asks && s.direct && h + 1 < at.from.h + at.size.h ? hl.taps - hl.stride : hl.taps;
+              index_t td = taps > 0 ? from / hl.taps : 0, th = taps > 0 ? from % hl.taps - 1 : 0;
               for (index_t t = from; t < to; ++t) {
-                index_t const td = t / hl.taps, th = t % hl.taps;
+                if (++th == hl.taps) th = 0, ++td;
                 index_t const id = d * dl.stride + dl.start + td, ih = h * hl.stride + hl.start + th;
                 if (id < 0 || id >= dl.in || ih < 0 || ih >= hl.in) continue;
                 index_t const k =
@@ -177,7 +189,7 @@ void convolve(context<cpu>& cx, lattice const& l, T const* x, T const* w, T cons
                     wl.tap;
                 list[m.count++] = {s.in.at(id, ih),
                                    ready ? k * ci * l.out_channels : (t - from) * depth * p.registers * width,
-                                   th >= next && ih + hl.stride < hl.in ? hl.stride * s.in.row : 0};
+                                   m.asks && l.groups == 1 ? later(s, d, h, td, th) : -1};
               }
               if (m.count == 0 && m.adds) continue;
               index_t const od = dl.first + d * dl.step, oh = hl.first + h * hl.step,

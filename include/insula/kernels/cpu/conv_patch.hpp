@@ -94,6 +94,8 @@ template <int V, scalar T>
 void add_patch_products(index_t count, T const* x, index_t const (&at)[8], index_t hop, T const* gy,
                         index_t co, int last, T* sum) {
   constexpr int w = simd::width<T>;
+  constexpr index_t ahead =
+      32;  // rows of gy: what the machine foresees ends with a page, 21 rows of 48 channels
   bool const full = last == w;
   simd::pack<T> total[8][V];
 #pragma GCC unroll 8
@@ -103,8 +105,10 @@ void add_patch_products(index_t count, T const* x, index_t const (&at)[8], index
   for (index_t q = 0; q < count; ++q, x += hop, gy += co) {
     simd::pack<T> g[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v)
+    for (int v = 0; v < V; ++v) {
       g[v] = full || v + 1 < V ? simd::load(gy + v * w) : simd::load(gy + v * w, last);
+      if (simd::register_count == 32) __builtin_prefetch(gy + ahead * co + v * w);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
       simd::pack<T> const one = simd::broadcast(x[at[i]]);

@@ -62,7 +62,7 @@ void convolve_small(context<cpu>& cx, lattice const& l, T const* x, weight_sourc
   index_t const ci = l.in_channels, co = l.out_channels, taps = l.at[0].taps * l.at[1].taps * l.at[2].taps;
   extent const size{l.at[0].count, l.at[1].count, l.at[2].count};
   if (l.positions() == 0) return;
-  panels<T> const cut_channels(co);
+  panels<T> const cut_channels(co, true);
   index_t group = ceil_divide(cut_channels.count, enough_tasks);
   group = group < most_panels ? group : most_panels;
   index_t depth = input_bytes / index_t(sizeof(T)) / l.positions();

@@ -13,7 +13,8 @@ using simd::stretch;
 ///   A[s.a + row a_step + k] B[s.b + k columns + column],   or with A[s.a + row + k a_step] (multiply_across).
 /// rest: C itself if `adds`, else the vector `bias` or zero. Rows of B are whole registers (padded where need be) and follow
 /// one another; `last` is how many columns of the last register exist in C. `asks`: as much of C as the tile writes is asked for
-/// behind it, and what the stretches name of A (never in multiply_across and never without AVX-512's registers).
+/// behind it, and the stretches' rows of `later`, as far apart as those of A (never in multiply_across and never without AVX-512's
+/// registers).
 template <scalar T>
 struct product {
   stretch const* at;
@@ -26,6 +27,7 @@ struct product {
   index_t c_row;
   int last;
   bool asks = false;
+  T const* later = nullptr;
 };
 
 /// Joins sums with what is to be added, and stores them.
@@ -65,20 +67,18 @@ void tile(product<T> const& p, T const* a_at, T* c) {
   constexpr int w = simd::width<T>;
   simd::pack<T> sum[R][V];
   index_t const c_row = p.c_row;
-  int const last = p.last;
-  bool const full = last == w;
-
   T* written = c + R * c_row;
   constexpr bool may_ask = !Across && simd::register_count == 32;  // others have no instructions to spare
   index_t const share = may_ask && p.asks && p.count * p.depth > 0 ? ceil_divide(R * c_row, p.count) : 0;
 #ifdef INSULA_TILES_IN_ASSEMBLER
-  if constexpr (simd::has_sum_tile<T, R, V, Across>)
+  if constexpr (simd::has_sum_tile<T, R, V, Across> && Depth == 0)
     if (p.count > 0 && p.depth > 0) {
       constexpr simd::pack<T> none[V]{};
-      bool const direct = full && !p.adds && !p.bias, asks = share > 0;
+      bool const direct = p.last == w && !p.adds && !p.bias, asks = share > 0;
+      T const* const later = asks && p.later ? p.later + (a_at - p.a) : a_at;
       simd::sum_tile<R, V, Across>(
           {a_at, 4 * p.a_step, p.b, p.at, p.at + p.count, p.depth, reinterpret_cast<float const*>(none),
-           direct ? c : reinterpret_cast<float*>(sum), 4 * (direct ? c_row : V * w), a_at,
+           direct ? c : reinterpret_cast<float*>(sum), 4 * (direct ? c_row : V * w), later,
            asks ? 4 * ceil_divide(R * p.a_step, p.depth) : 0, asks ? written : c,
            asks ? 4 * ceil_divide(R * c_row, p.count * p.depth) : 0});
       if (!direct) join_tile<R, V>(p, sum, c);
@@ -96,8 +96,8 @@ void tile(product<T> const& p, T const* a_at, T* c) {
     if constexpr (Depth > 0) {
       for (index_t i = 0; i < share; i += w) __builtin_prefetch(written + i, 1);
     } else if (share > 0) {
-      ahead = {a_at + p.at[s].a + p.at[s].ahead, ceil_divide(R * p.a_step, p.depth), written,
-               ceil_divide(share, p.depth)};
+      ahead = {p.at[s].ahead < 0 ? a_at + p.at[s].a : p.later + (a_at - p.a) + p.at[s].ahead,
+               ceil_divide(R * p.a_step, p.depth), written, ceil_divide(share, p.depth)};
     }
     simd::add_products<R, V, Across, true, Depth>(p.depth, a_at + p.at[s].a, p.a_step, p.b + p.at[s].b, 0,
                                                   sum, ahead);

@@ -134,7 +134,7 @@ template <scalar T, int R, int V, bool Across>
 #ifdef INSULA_TILES_IN_ASSEMBLER
   if constexpr (has_sum_tile<T, R, V, Across>)
     if (b_step == V * w && depth > 0) {
-      stretch const all{};
+      stretch const all{0, 0, 0};
       pack<T> sums[R][V];
       bool const direct = full && !adds;
       if (!ahead.read) ahead = {a, 0, c, 0};

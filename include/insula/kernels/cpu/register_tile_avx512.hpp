@@ -30,9 +30,10 @@ inline constexpr bool has_sum_tile =
     false;
 #endif
 
-/// Offsets, in elements, of one stretch of a product's depth in A and in B, and of what is asked for meanwhile.
+/// Offsets, in elements, of one stretch of a product's depth in A and in B, and of what is asked for meanwhile: -1 for nothing, which
+/// asks for what lies there.
 struct stretch {
-  index_t a, b, ahead = 0;
+  index_t a, b, ahead = -1;
 };
 
 /// C[r, 0 .. V registers) = start[0 .. V registers) + sum over the stretches s and k < depth of
