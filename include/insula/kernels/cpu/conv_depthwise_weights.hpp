@@ -27,7 +27,8 @@ INSULA_INLINE void meet(int u, T const* gy, T const* const (&x)[P], simd::pack<T
   g[u] = simd::load(gy + u * simd::width<T>);
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
-    simd::pack<T> const v = simd::load(x[p] + u * simd::width<T>);
+    simd::pack<T> v = simd::load(x[p] + u * simd::width<T>);
+    simd::keep<T>(v);
 #pragma GCC unroll 8
     for (int k = 0; k < K; ++k) sum[p][k] = simd::fma(v, g[(u - k + K) % K], sum[p][k]);
   }
@@ -134,12 +135,17 @@ void pack_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, in
   for (index_t h = ring.h_from; h < ring.h_to; ++h, y += row_size) {
     T const* s =
         gy + (((ring.sample * l.at[0].out + d) * hl.out + h) * wl.out) * l.out_channels + ring.channel;
-    for (index_t q = 0; q < wl.count; ++q, s += l.out_channels)
-      for (index_t r = 0; r < ring.registers(); ++r)
-        simd::store(y + r * each + q * w,
-                    ring.lanes(r) == w ? simd::load(s + r * w) : simd::load(s + r * w, ring.lanes(r)));
-    for (index_t r = 0; r < ring.registers(); ++r)
-      for (index_t q = wl.count; q < wl.count + tail; ++q) simd::store(y + r * each + q * w, simd::zero<T>());
+    for (index_t r = 0; r < ring.registers(); ++r) {
+      T* const to = y + r * each;
+      T const* const from = s + r * w;
+      int const lanes = ring.lanes(r);
+      if (lanes == w)
+        for (index_t q = 0; q < wl.count; ++q) simd::store(to + q * w, simd::load(from + q * l.out_channels));
+      else
+        for (index_t q = 0; q < wl.count; ++q)
+          simd::store(to + q * w, simd::load(from + q * l.out_channels, lanes));
+      for (index_t q = wl.count; q < wl.count + tail; ++q) simd::store(to + q * w, simd::zero<T>());
+    }
   }
 }
 
@@ -181,16 +187,17 @@ void depthwise_weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T
             for (index_t t = 0; t < tap_rows; t += together) {
               index_t const end = from + run < rows ? from + run : rows;
               index_t const some = tap_rows - t < together ? tap_rows - t : together;
-              index_t count = 0;
+              index_t id[3]{}, tap_h[3]{}, count = 0;
+              for (index_t p = 0; p < some; ++p)
+                id[p] = d * dl.stride + dl.start + (t + p) / hl.taps, tap_h[p] = (t + p) % hl.taps;
               for (index_t h = from; h < end; ++h) {
                 depthwise_meeting<T>& m = list[count];
                 m.gy = gradient + (r * rows + h) * gradient_row;
                 bool any = false;
                 for (index_t p = 0; p < some; ++p) {
-                  index_t const id = d * dl.stride + dl.start + (t + p) / hl.taps,
-                                ih = (ring.h_from + h) * hl.stride + hl.start + (t + p) % hl.taps;
-                  bool const there = ring.holds(id, ih);
-                  m.x[p] = there ? planes + r * ring.register_size + ring.row(id, ih) : nothing;
+                  index_t const ih = (ring.h_from + h) * hl.stride + hl.start + tap_h[p];
+                  bool const there = ring.holds(id[p], ih);
+                  m.x[p] = there ? planes + r * ring.register_size + ring.row(id[p], ih) : nothing;
                   any = any || there;
                 }
                 count += any;
