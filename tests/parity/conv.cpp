@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "insula/base/text.hpp"
+#include "insula/device/buffer.hpp"
 #include "insula/kernels/plain/conv.hpp"
 #include "insula/testing/compare.hpp"
 #include "support/catch.hpp"
@@ -216,6 +217,18 @@ TEST_CASE("depth-wise convolutions agree with the plain ones") {
   compare_conv({1, {3, 9, 1}, 6, 6, {3, 3, 7}, cube(1), {1, 1, 3}, 6},
                28);  // gradients shorter than the taps
   compare_conv({1, {2, 12, 60}, 7, 7, {1, 7, 7}, cube(1), {0, 3, 3}, 7}, 29);
+}
+
+TEST_CASE("a depth-wise result too large for the caches does not depend on where it lies") {
+  context<cpu> cx(2);
+  op::conv3d_geometry const g{1, {14, 50, 50}, 64, 64, cube(3), cube(1), cube(1), 64};
+  index_t const n = g.in.size() * g.in_channels;
+  buffer<float, cpu> x(n), w(g.weights()), y(n), z(n + 1);
+  for (index_t i = 0; i < n; ++i) x[i] = float(testing::filler(1, std::uint64_t(i)));
+  for (index_t i = 0; i < w.size(); ++i) w[i] = float(testing::filler(2, std::uint64_t(i)));
+  kernel<op::conv3d, cpu, float>::run(cx, {g, x.data(), w.data(), nullptr, y.data()});
+  kernel<op::conv3d, cpu, float>::run(cx, {g, x.data(), w.data(), nullptr, z.data() + 1});
+  CHECK(std::equal(y.begin(), y.end(), z.begin() + 1));
 }
 
 TEST_CASE("convolutions of random geometry agree with the plain ones") {

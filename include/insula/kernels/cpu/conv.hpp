@@ -3,6 +3,7 @@
 #pragma once
 
 #include "insula/kernels/cpu/conv_depthwise.hpp"
+#include "insula/kernels/cpu/conv_depthwise_weights.hpp"
 #include "insula/kernels/cpu/conv_direct.hpp"
 #include "insula/kernels/cpu/conv_flip.hpp"
 #include "insula/kernels/cpu/conv_patch.hpp"

@@ -4,6 +4,7 @@
 
 #include "insula/kernels/cpu/conv_direct.hpp"
 #include "insula/kernels/cpu/conv_weights.hpp"
+#include "insula/kernels/cpu/stream.hpp"
 
 namespace insula::detail::conv {
 
@@ -91,6 +92,16 @@ struct depthwise_ring {
     packed = to;
   }
 
+  /// Inputs of register r at position q in the row of the plane after those of outputs of depth d that is row h's share; `none` if
+  /// there is no such plane.
+  T const* later(index_t d, index_t h, index_t q, index_t r, T const* none) const {
+    index_t const p = d * l.at[0].stride + l.at[0].start + l.at[0].taps;
+    if (p < 0 || p >= l.at[0].in || d + 1 >= d_to || row_to == row_from) return none;
+    index_t const ih = row_from + (h - h_from) * (row_to - row_from) / (h_to - h_from);
+    return x + (((sample * l.at[0].in + p) * l.at[1].in + ih) * l.at[2].in + q) * l.in_channels + channel +
+           r * w;
+  }
+
   /// Asks for a share (one of `shares`) of the plane that comes after those of outputs of depth d.
   void prefetch(index_t d, index_t share, index_t shares) const {
     index_t const p = d * l.at[0].stride + l.at[0].start + l.at[0].taps, rows = row_to - row_from;
@@ -106,18 +117,23 @@ struct depthwise_ring {
  private:
   void pack_plane(index_t d) {
     line const& wl = l.at[2];
-    index_t const count = reach(wl, wl.count), all = registers();
+    index_t const count = reach(wl, wl.count), all = registers(), channels_all = l.in_channels;
+    index_t const from = wl.start < 0 ? -wl.start : 0,
+                  end = wl.in - wl.start < count ? wl.in - wl.start : count;
     for (index_t h = row_from; h < row_to; ++h) {
-      T* y = memory + row(d, h);
-      T const* s = x + ((sample * l.at[0].in + d) * l.at[1].in + h) * wl.in * l.in_channels + channel;
-      for (index_t q = 0; q < count; ++q, y += w) {
-        index_t const at = wl.start + q;
-        bool const there = at >= 0 && at < wl.in;
-        T const* from = s + at * l.in_channels;
-        for (index_t r = 0; r < all; ++r)
-          simd::store(y + r * register_size, !there          ? simd::zero<T>()
-                                             : lanes(r) == w ? simd::load(from + r * w)
-                                                             : simd::load(from + r * w, lanes(r)));
+      T* const row_memory = memory + row(d, h);
+      T const* const s =
+          x + (((sample * l.at[0].in + d) * l.at[1].in + h) * wl.in + wl.start) * channels_all + channel;
+      for (index_t r = 0; r < all; ++r) {
+        T* const y = row_memory + r * register_size;
+        T const* const c = s + r * w;
+        for (index_t q = 0; q < from; ++q) simd::store(y + q * w, simd::zero<T>());
+        if (lanes(r) == w)
+          for (index_t q = from; q < end; ++q) simd::store(y + q * w, simd::load(c + q * channels_all));
+        else
+          for (index_t q = from; q < end; ++q)
+            simd::store(y + q * w, simd::load(c + q * channels_all, lanes(r)));
+        for (index_t q = end; q < count; ++q) simd::store(y + q * w, simd::zero<T>());
       }
     }
   }
@@ -134,7 +150,8 @@ INSULA_INLINE void slide(T const* x, T const* w, simd::pack<T> (&sum)[M]) {
   for (int k = 0; k < together; ++k) weight[k] = simd::load(w + k * step);
 #pragma GCC unroll 32
   for (int j = 0; j < M + together - 1; ++j) {
-    simd::pack<T> const v = simd::load(x + j * step);
+    simd::pack<T> v = simd::load(x + j * step);
+    simd::keep<T>(v);
 #pragma GCC unroll 8
     for (int k = 0; k < together; ++k)
       if (j - k >= 0 && j - k < M) sum[j - k] = simd::fma(v, weight[k], sum[j - k]);
@@ -162,25 +179,45 @@ struct depthwise_column {
   bool adds;
   index_t y_step;  // elements from one output to the next
   int last;
+  index_t read_step;  // elements from one place to be read ahead to the next
+  bool past_cache;    // y is on whole registers, and too large for any cache
 };
 
-/// M outputs from position `from` on. `at`: in a, rows of x; in b, rows of taps; y: the first of them.
+/// M places in memory that will be read and M, as far apart as outputs, that will be written, or null.
+template <scalar T>
+struct depthwise_ahead {
+  T const* read = nullptr;
+  T* written = nullptr;
+};
+
+/// M outputs from position `from` on. `at`: in a, rows of x; in b, rows of taps; y: the first of them. What is `ahead` is asked for
+/// with the rows of taps, two places at a time: all at once would wait for one another.
 template <scalar T, int K, int M>
-void slide_tile(depthwise_column<T> const& c, stretch const* at, index_t count, index_t from, T* y) {
+void slide_tile(depthwise_column<T> const& c, stretch const* at, index_t count, index_t from, T* y,
+                depthwise_ahead<T> ahead) {
   simd::pack<T> sum[M];
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) sum[i] = simd::zero<T>();
   T const* const x = c.x + from * c.stride * simd::width<T>;
-  for (index_t s = 0; s < count; ++s)
+  int left = ahead.read ? M : 0;
+  for (index_t s = 0; s < count; ++s) {
     if constexpr (K > 0)
       slide<T, K, M>(x + at[s].a, c.w + at[s].b, sum);
     else
       slide<T, M>(x + at[s].a, c.w + at[s].b, c.stride, c.taps, sum);
+    for (int i = 0; i < 2 && left > 0; ++i, --left) {
+      __builtin_prefetch(ahead.read, 0, 2);
+      if (!c.past_cache) __builtin_prefetch(ahead.written, 1);
+      ahead.read += c.read_step, ahead.written += c.y_step;
+    }
+  }
   bool const full = c.last == simd::width<T>;
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i, y += c.y_step) {
     if (T const* rest = c.adds ? y : c.bias) sum[i] += full ? simd::load(rest) : simd::load(rest, c.last);
-    if (full)
+    if (c.past_cache)
+      simd::stream(y, sum[i]);
+    else if (full)
       simd::store(y, sum[i]);
     else
       simd::store(y, sum[i], c.last);
@@ -197,20 +234,20 @@ inline index_t slide_length(index_t left) {
 }
 template <scalar T, int K>
 void slide_tile(index_t length, depthwise_column<T> const& c, stretch const* at, index_t count, index_t from,
-                T* y) {
-  if (length == 12) return slide_tile<T, K, 12>(c, at, count, from, y);
-  if (length == 8) return slide_tile<T, K, 8>(c, at, count, from, y);
-  if (length == 4) return slide_tile<T, K, 4>(c, at, count, from, y);
-  if (length == 2) return slide_tile<T, K, 2>(c, at, count, from, y);
-  slide_tile<T, K, 1>(c, at, count, from, y);
+                T* y, depthwise_ahead<T> ahead) {
+  if (length == 12) return slide_tile<T, K, 12>(c, at, count, from, y, ahead);
+  if (length == 8) return slide_tile<T, K, 8>(c, at, count, from, y, ahead);
+  if (length == 4) return slide_tile<T, K, 4>(c, at, count, from, y, ahead);
+  if (length == 2) return slide_tile<T, K, 2>(c, at, count, from, y, ahead);
+  slide_tile<T, K, 1>(c, at, count, from, y, ahead);
 }
 template <scalar T>
 void slide_tile(index_t length, depthwise_column<T> const& c, stretch const* at, index_t count, index_t from,
-                T* y) {
-  if (c.stride == 1 && c.taps == 3) return slide_tile<T, 3>(length, c, at, count, from, y);
-  if (c.stride == 1 && c.taps == 5) return slide_tile<T, 5>(length, c, at, count, from, y);
-  if (c.stride == 1 && c.taps == 7) return slide_tile<T, 7>(length, c, at, count, from, y);
-  slide_tile<T, 0>(length, c, at, count, from, y);
+                T* y, depthwise_ahead<T> ahead) {
+  if (c.stride == 1 && c.taps == 3) return slide_tile<T, 3>(length, c, at, count, from, y, ahead);
+  if (c.stride == 1 && c.taps == 5) return slide_tile<T, 5>(length, c, at, count, from, y, ahead);
+  if (c.stride == 1 && c.taps == 7) return slide_tile<T, 7>(length, c, at, count, from, y, ahead);
+  slide_tile<T, 0>(length, c, at, count, from, y, ahead);
 }
 
 /// Taps of a block's channels, [register][tap][lane], what lies behind the last channel zero.
@@ -236,6 +273,8 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
   if (l.positions() == 0) return;
   depthwise_cut const cut = depthwise_cut::of<T>(l);
   index_t const channels = l.out_channels, rows = dl.taps * hl.taps;
+  bool const past_cache = simd::can_stream(y) && channels % width == 0 && !adds &&
+                          l.batch * l.out_size() * channels * index_t(sizeof(T)) >= simd::stream_bytes;
 
   cx.pool.run(cut.blocks(l.batch) * cut.chunks, [&](index_t task, int worker) {
     scratch memory(cx, worker);
@@ -261,7 +300,8 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
       index_t const od = dl.first + d * dl.step;
       for (index_t q = 0, length; q < wl.count; q += length) {
         length = slide_length(wl.count - q);
-        ring.prefetch(d, q, wl.count);
+        bool const asks = simd::register_count == 32 && wl.stride == 1;
+        if (!asks) ring.prefetch(d, q, wl.count);
         for (index_t r = 0; r < ring.registers(); ++r) {
           index_t const channel = ring.channel + r * width;
           depthwise_column<T> const column{ring.memory + r * ring.register_size,
@@ -271,220 +311,24 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
                                            b ? b + channel : nullptr,
                                            adds,
                                            wl.step * channels,
-                                           ring.lanes(r)};
+                                           ring.lanes(r),
+                                           channels,
+                                           past_cache};
           for (index_t h = ring.h_from; h < ring.h_to; ++h) {
             index_t const oh = hl.first + h * hl.step, ow = wl.first + q * wl.step;
             T* const out =
                 y + (((ring.sample * dl.out + od) * hl.out + oh) * wl.out + ow) * channels + channel;
-            if (h + 1 < ring.h_to)
-              for (index_t i = 0; i < length; ++i)
-                __builtin_prefetch(out + hl.step * wl.out * channels + i * column.y_step, 1, 3);
-            slide_tile(length, column, list + (h - ring.h_from) * rows, count[h - ring.h_from], q, out);
+            T* const below = h + 1 < ring.h_to ? out + hl.step * wl.out * channels : out;
+            if (!asks && below != out)
+              for (index_t i = 0; i < length; ++i) __builtin_prefetch(below + i * column.y_step, 1, 3);
+            slide_tile(length, column, list + (h - ring.h_from) * rows, count[h - ring.h_from], q, out,
+                       asks ? depthwise_ahead<T>{ring.later(d, h, q, r, out), below} : depthwise_ahead<T>{});
           }
         }
       }
     }
+    if (past_cache) simd::end_stream();
   });
-}
-
-/// Rows of K taps whose sums, with K gradients and one input, fit the registers.
-template <int K>
-inline constexpr int together = (simd::register_count - 1 - K) / K > 3   ? 3
-                                : (simd::register_count - 1 - K) / K > 1 ? (simd::register_count - 1 - K) / K
-                                                                         : 1;
-
-/// A row of gradients and, for each row of taps, the row of inputs that it meets.
-template <scalar T>
-struct depthwise_meeting {
-  T const* gy;
-  T const* x[3];
-};
-
-/// Position u: sum[p][k] += x[p][u] g[the gradient at u - k]. g[j % K] holds the gradient at position j.
-template <scalar T, int K, int P>
-INSULA_INLINE void meet(int u, T const* gy, T const* const (&x)[P], simd::pack<T> (&g)[K],
-                        simd::pack<T> (&sum)[P][K]) {
-  g[u] = simd::load(gy + u * simd::width<T>);
-#pragma GCC unroll 4
-  for (int p = 0; p < P; ++p) {
-    simd::pack<T> const v = simd::load(x[p] + u * simd::width<T>);
-#pragma GCC unroll 8
-    for (int k = 0; k < K; ++k) sum[p][k] = simd::fma(v, g[(u - k + K) % K], sum[p][k]);
-  }
-}
-
-/// total[p][k] += sum over meetings and q < count of x[p][q + k] gy[q], k < K taps, stride 1. gy has K - 1
-/// zeros behind its end. Every number is loaded once: the last K gradients stay in registers.
-template <scalar T, int K, int P>
-void correlate(depthwise_meeting<T> const* at, index_t meetings, index_t count, T* total) {
-  constexpr index_t step = simd::width<T>;
-  simd::pack<T> sum[P][K];
-#pragma GCC unroll 4
-  for (int p = 0; p < P; ++p)
-#pragma GCC unroll 8
-    for (int k = 0; k < K; ++k) sum[p][k] = simd::zero<T>();
-  for (index_t s = 0; s < meetings; ++s) {
-    T const *gy = at[s].gy, *x[P];
-    simd::pack<T> g[K];
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) x[p] = at[s].x[p];
-#pragma GCC unroll 8
-    for (int k = 0; k < K; ++k) g[k] = simd::zero<T>();
-    index_t left = count + K - 1;
-    for (; left >= K; left -= K, gy += K * step) {
-#pragma GCC unroll 8
-      for (int u = 0; u < K; ++u) meet<T, K, P>(u, gy, x, g, sum);
-#pragma GCC unroll 4
-      for (int p = 0; p < P; ++p) x[p] += K * step;
-    }
-#pragma GCC unroll 8
-    for (int u = 0; u + 1 < K; ++u)
-      if (u < left) meet<T, K, P>(u, gy, x, g, sum);
-  }
-#pragma GCC unroll 4
-  for (int p = 0; p < P; ++p)
-#pragma GCC unroll 8
-    for (int k = 0; k < K; ++k)
-      simd::store(total + (p * K + k) * step, simd::load(total + (p * K + k) * step) + sum[p][k]);
-}
-
-/// total[k] += sum over meetings and q < count of x[0][q stride + k] gy[q], k < K taps.
-template <scalar T, int K>
-void correlate(depthwise_meeting<T> const* at, index_t meetings, index_t count, index_t stride, index_t first,
-               T* total) {
-  constexpr index_t step = simd::width<T>;
-  simd::pack<T> even[K], odd[K];
-#pragma GCC unroll 8
-  for (int k = 0; k < K; ++k) even[k] = odd[k] = simd::zero<T>();
-  for (index_t s = 0; s < meetings; ++s) {
-    T const *x = at[s].x[0] + first * step, *gy = at[s].gy;
-    index_t q = 0;
-    for (; q + 2 <= count; q += 2, x += 2 * stride * step, gy += 2 * step) {
-      simd::pack<T> const g0 = simd::load(gy), g1 = simd::load(gy + step);
-#pragma GCC unroll 8
-      for (int k = 0; k < K; ++k) {
-        even[k] = simd::fma(simd::load(x + k * step), g0, even[k]);
-        odd[k] = simd::fma(simd::load(x + (k + stride) * step), g1, odd[k]);
-      }
-    }
-    if (q < count) {
-      simd::pack<T> const g0 = simd::load(gy);
-#pragma GCC unroll 8
-      for (int k = 0; k < K; ++k) even[k] = simd::fma(simd::load(x + k * step), g0, even[k]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int k = 0; k < K; ++k) {
-    T* const to = total + (first + k) * step;
-    simd::store(to, simd::load(to) + (even[k] + odd[k]));
-  }
-}
-
-/// Rows of taps whose sums are kept in registers together, for a width of `taps`; at least 1.
-inline index_t rows_together(line const& wl) {
-  if (wl.stride != 1) return 1;
-  return wl.taps == 3 ? together<3> : wl.taps == 5 ? together<5> : wl.taps == 7 ? together<7> : 1;
-}
-
-/// total (rows of taps, taps) += what the meetings of `rows` rows of taps sum up to.
-template <scalar T>
-void correlate(line const& wl, index_t rows, depthwise_meeting<T> const* at, index_t meetings, T* total) {
-  auto const slide = [&]<int K>(std::integral_constant<int, K>) {
-    if (rows == 1) return correlate<T, K, 1>(at, meetings, wl.count, total);
-    if constexpr (together<K> >= 2)
-      if (rows == 2) return correlate<T, K, 2>(at, meetings, wl.count, total);
-    if constexpr (together<K> >= 3) correlate<T, K, 3>(at, meetings, wl.count, total);
-  };
-  if (wl.stride == 1 && wl.taps == 3) return slide(std::integral_constant<int, 3>{});
-  if (wl.stride == 1 && wl.taps == 5) return slide(std::integral_constant<int, 5>{});
-  if (wl.stride == 1 && wl.taps == 7) return slide(std::integral_constant<int, 7>{});
-  index_t k = 0;
-  for (; k + 5 <= wl.taps; k += 5) correlate<T, 5>(at, meetings, wl.count, wl.stride, k, total);
-  for (; k + 3 <= wl.taps; k += 3) correlate<T, 3>(at, meetings, wl.count, wl.stride, k, total);
-  for (; k < wl.taps; ++k) correlate<T, 1>(at, meetings, wl.count, wl.stride, k, total);
-}
-
-/// Gradients of one plane of a block, [register][row][position][lane], `tail` zeros behind each row.
-template <scalar T>
-void pack_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, index_t d, T const* gy,
-                             index_t tail, T* y) {
-  constexpr index_t w = simd::width<T>;
-  line const &hl = l.at[1], &wl = l.at[2];
-  index_t const row_size = (wl.count + tail) * w, each = (ring.h_to - ring.h_from) * row_size;
-  for (index_t h = ring.h_from; h < ring.h_to; ++h, y += row_size) {
-    T const* s =
-        gy + (((ring.sample * l.at[0].out + d) * hl.out + h) * wl.out) * l.out_channels + ring.channel;
-    for (index_t q = 0; q < wl.count; ++q, s += l.out_channels)
-      for (index_t r = 0; r < ring.registers(); ++r)
-        simd::store(y + r * each + q * w,
-                    ring.lanes(r) == w ? simd::load(s + r * w) : simd::load(s + r * w, ring.lanes(r)));
-    for (index_t r = 0; r < ring.registers(); ++r)
-      for (index_t q = wl.count; q < wl.count + tail; ++q) simd::store(y + r * each + q * w, simd::zero<T>());
-  }
-}
-
-/// gw[tap, c] += sum over samples and q of x[q stride + start + t, c] gy[q, c], for a forward lattice.
-template <scalar T>
-void depthwise_weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T const* gy, T* gw) {
-  constexpr index_t w = simd::width<T>, most_lanes = 32;
-  line const &dl = l.at[0], &hl = l.at[1], &wl = l.at[2];
-  if (l.positions() == 0) return;
-  depthwise_cut const cut = depthwise_cut::of<T>(l);
-  index_t const channels = l.out_channels, taps = l.kernel_size(), tap_rows = dl.taps * hl.taps;
-  index_t const blocks = cut.blocks(l.batch), lanes = blocks < most_lanes ? blocks : most_lanes;
-  index_t const tail = wl.taps - 1, gradient_row = (wl.count + tail) * w, together = rows_together(wl);
-  // rows of outputs whose inputs and gradients stay in the L1 cache while all rows of taps meet them
-  index_t const near = nearest_bytes / index_t(sizeof(T)) / (reach(wl, wl.count) * w) - hl.taps;
-  index_t const run = near / (1 + hl.stride) < 1 ? 1 : near / (1 + hl.stride);
-
-  scratch shared(cx);
-  T* const part = shared.take<T>(lanes * l.weights());
-  cx.pool.run(lanes * cut.chunks, [&](index_t task, int worker) {
-    index_t const chunk = task % cut.chunks, lane = task / cut.chunks;
-    scratch memory(cx, worker);
-    T* const planes = memory.take<T>(depthwise_ring<T>::elements(l, cut));
-    T* const gradient = memory.take<T>(cut.rows * gradient_row * (cut.channels / w));
-    T* const total = memory.take<T>(taps * cut.channels);
-    T* const nothing = memory.take<T>(reach(wl, wl.count) * w);
-    auto* const list = memory.take<depthwise_meeting<T>>(run);
-    std::memset(total, 0, std::size_t(taps * cut.channels) * sizeof(T));
-    std::memset(nothing, 0, std::size_t(reach(wl, wl.count) * w) * sizeof(T));
-
-    for (index_t i = blocks * lane / lanes; i < blocks * (lane + 1) / lanes; ++i) {
-      depthwise_ring<T> ring(l, cut, x, i, chunk, planes);
-      index_t const rows = ring.h_to - ring.h_from;
-      for (index_t d = ring.d_from; d < ring.d_to; ++d) {
-        ring.advance(d);
-        pack_depthwise_gradient(l, ring, d, gy, tail, gradient);
-        for (index_t r = 0; r < ring.registers(); ++r)
-          for (index_t from = 0; from < rows; from += run)
-            for (index_t t = 0; t < tap_rows; t += together) {
-              index_t const end = from + run < rows ? from + run : rows;
-              index_t const some = tap_rows - t < together ? tap_rows - t : together;
-              index_t count = 0;
-              for (index_t h = from; h < end; ++h) {
-                depthwise_meeting<T>& m = list[count];
-                m.gy = gradient + (r * rows + h) * gradient_row;
-                bool any = false;
-                for (index_t p = 0; p < some; ++p) {
-                  index_t const id = d * dl.stride + dl.start + (t + p) / hl.taps,
-                                ih = (ring.h_from + h) * hl.stride + hl.start + (t + p) % hl.taps;
-                  bool const there = ring.holds(id, ih);
-                  m.x[p] = there ? planes + r * ring.register_size + ring.row(id, ih) : nothing;
-                  any = any || there;
-                }
-                count += any;
-              }
-              if (count > 0) correlate(wl, some, list, count, total + (r * tap_rows + t) * wl.taps * w);
-            }
-      }
-    }
-    index_t const first = chunk * cut.channels;
-    for (index_t t = 0; t < taps; ++t)
-      for (index_t c = first; c < first + cut.channels && c < channels; ++c)
-        part[(lane * taps + t) * channels + c] = total[((c - first) / w * taps + t) * w + (c - first) % w];
-  });
-  add_parts(cx, lanes, l.weights(), part, gw);
 }
 
 }  // namespace insula::detail::conv

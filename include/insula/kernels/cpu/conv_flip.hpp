@@ -2,6 +2,7 @@
 // Weights with input and output channels swapped, as input gradients need them.
 #pragma once
 
+#include <cstring>
 #include <utility>
 
 #include "insula/device/cpu.hpp"
@@ -61,6 +62,10 @@ void flip_weights(context<cpu>& cx, index_t taps, index_t in_channels, index_t o
   index_t const ci = in_channels / groups, co = out_channels / groups, size = ci * out_channels;
   cx.pool.run(taps, [&](index_t tap, int) {
     T* const to = y + (reverse ? taps - 1 - tap : tap) * size;
+    if (ci == 1 && co == 1) {  // depth-wise: nothing changes places within a tap
+      std::memcpy(to, w + tap * size, std::size_t(size) * sizeof(T));
+      return;
+    }
     for (index_t g = 0; g < groups; ++g)
       transpose(ci, co, w + tap * size + g * co, out_channels, to + g * ci, in_channels);
   });

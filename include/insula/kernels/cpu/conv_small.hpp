@@ -57,8 +57,9 @@ void convolve_small(context<cpu>& cx, lattice const& l, T const* x, weight_sourc
   constexpr int width = simd::width<T>;
   constexpr index_t most_panels = 4,
                     input_bytes = 192 << 10;  // what stays in the L2 cache for all panels of a task
+  // of a panel's packed weights, so that they stay in the L1 cache, or most of them
   constexpr index_t most_depth =
-      16384 / (panels<T>::most * simd::register_bytes);  // weights of a panel in L1
+      (simd::register_count == 32 ? 24576 : 16384) / (panels<T>::most * simd::register_bytes);
   index_t const ci = l.in_channels, co = l.out_channels, taps = l.at[0].taps * l.at[1].taps * l.at[2].taps;
   extent const size{l.at[0].count, l.at[1].count, l.at[2].count};
   if (l.positions() == 0) return;

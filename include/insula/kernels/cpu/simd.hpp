@@ -78,6 +78,15 @@ template <scalar T>
 INSULA_INLINE void store(T* p, pack<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
+/// Keeps a loaded register where it is: g++ else repeats the load in each of a few products that use it.
+template <scalar T>
+INSULA_INLINE void keep(pack<T>& v) {
+#if defined(INSULA_AVX512)
+  asm("" : "+v"(v));
+#else
+  (void)v;
+#endif
+}
 /// The first n elements, 0 <= n <= width; the others read as 0 and their memory is not touched.
 template <scalar T>
 INSULA_INLINE pack<T> load(T const* p, int n) {

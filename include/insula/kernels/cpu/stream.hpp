@@ -11,6 +11,30 @@ namespace insula::simd {
 /// Bytes of a result from which on it is written past the cache.
 inline constexpr index_t stream_bytes = 8 << 20;
 
+/// Whether whole registers may be stored past the cache one behind the other from y on.
+template <scalar T>
+bool can_stream(T const* y) {
+#if defined(INSULA_AVX512)
+  return reinterpret_cast<std::uintptr_t>(y) % register_bytes == 0;
+#else
+  return (void)y, false;
+#endif
+}
+/// One register, where can_stream. Other threads see it after end_stream.
+template <scalar T>
+INSULA_INLINE void stream(T* y, pack<T> v) {
+#if defined(INSULA_AVX512)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(y), (__m512i)v);
+#else
+  store(y, v);
+#endif
+}
+inline void end_stream() {
+#if defined(INSULA_AVX512)
+  _mm_sfence();
+#endif
+}
+
 /// y = x, past the cache where the machine can.
 template <scalar T>
 void stream(index_t n, T const* x, T* y) {
