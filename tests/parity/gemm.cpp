@@ -115,7 +115,48 @@ void check_mlp(mlp_case const& s) {
                1e-14);
 }
 
+#ifdef INSULA_TILES_IN_ASSEMBLER
+/// The tile in assembler against the loop that compilers make, bit by bit: three stretches, then one.
+template <int R, int V, bool Across>
+void check_sum_tile(index_t depth) {
+  INFO(R << " x " << V << ", across " << Across << ", depth " << depth);
+  constexpr index_t w = simd::width<float>, columns = V * w, count = 3;
+  index_t const step = Across ? R + 3 : count * depth + 5;
+  auto const a = input<float>((Across ? count * depth : index_t(R)) * step, 1),
+             b = input<float>(count * depth * columns, 2), start = input<float>(columns, 3);
+  simd::stretch at[count];
+  for (index_t i = 0; i < count; ++i)  // the last first
+    at[i] = {(count - 1 - i) * depth * (Across ? step : 1), i * depth * columns};
+  for (index_t stretches : {count, index_t{1}}) {
+    auto c = poisoned<float>(R * columns), expected = poisoned<float>(R * columns);
+    simd::sum_tile<R, V, Across>({a.data(), 4 * step, b.data(), at, at + stretches, depth, start.data(),
+                                  c.data(), 4 * columns, a.data() + 1, 0, c.data(), 0});
+    simd::pack<float> sum[R][V];
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) sum[r][v] = simd::load(start.data() + v * w);
+    for (index_t i = 0; i < stretches; ++i)
+      simd::add_products<R, V, Across, true>(depth, a.data() + at[i].a, step, b.data() + at[i].b, columns,
+                                             sum);
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) simd::store(expected.data() + r * columns + v * w, sum[r][v]);
+    CHECK(c == expected);
+  }
+}
+#endif
+
 }  // namespace
+
+#ifdef INSULA_TILES_IN_ASSEMBLER
+TEST_CASE("tiles in assembler give the bits of the portable loop") {
+  for (index_t depth : {1, 3, 4, 7, 48, 65}) {
+    check_sum_tile<8, 3, false>(depth);
+    check_sum_tile<12, 2, false>(depth);
+    check_sum_tile<6, 4, false>(depth);
+    check_sum_tile<8, 3, true>(depth);
+    check_sum_tile<12, 2, true>(depth);
+  }
+}
+#endif
 
 TEST_CASE("linear and its gradient on the CPU are the reference at awkward sizes") {
   std::mt19937 g(1);
