@@ -8,7 +8,6 @@
 #include <memory>
 
 #include "contests.hpp"
-#include "insula/device/buffer.hpp"
 #include "onednn.hpp"
 
 namespace compare {
@@ -176,12 +175,6 @@ class onednn_pass {
   dnnl::primitive primitive_;
   part x_, w_, y_;
 };
-
-buffer<float, cpu> copied(std::vector<float> const& from) {
-  buffer<float, cpu> b(index_t(from.size()));
-  std::copy(from.begin(), from.end(), b.begin());
-  return b;
-}
 
 /// One pass of insula. Weight gradients are added to (+=), so that the range is cleared inside the timed part.
 rival insula_pass(context<cpu>& cx, operands const& o, pass which, conv_policy policy, std::string name,

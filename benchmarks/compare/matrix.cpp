@@ -5,6 +5,7 @@
 
 #include <Eigen/Core>
 #include <memory>
+#include <span>
 
 #include "contests.hpp"
 #include "insula/base/text.hpp"
@@ -47,22 +48,23 @@ constexpr problem mlp_problems[] = {  // out is the hidden width
     {"Swin 2", 13824, 96, 384},
     {"Swin 3", 1728, 192, 768}};
 
-/// What all rivals of a contest read, and where insula writes.
+using array = buffer<float, cpu>;
+
+/// What all rivals of a contest read, and where insula, OpenBLAS and Eigen write.
 struct operands {
   problem p;
-  std::vector<float> x, w1, b1, w2, b2, norm_w, norm_b, y, hidden;
+  array x, w1, b1, w2, b2, norm_w, norm_b, y;
 
   explicit operands(problem const& q)
       : p(q),
-        x(random_vector<float>(q.rows * q.in, 1)),
-        w1(random_vector<float>(q.in * q.out, 2)),
-        b1(random_vector<float>(q.out, 3)),
-        w2(random_vector<float>(q.in * q.out, 4)),
-        b2(random_vector<float>(q.in, 5)),
-        norm_w(random_vector<float>(q.in, 6)),
-        norm_b(random_vector<float>(q.in, 7)),
-        y(testing::poisoned<float>(q.rows * std::max(q.in, q.out))),
-        hidden(y) {}
+        x(copied(random_vector<float>(q.rows * q.in, 1))),
+        w1(copied(random_vector<float>(q.in * q.out, 2))),
+        b1(copied(random_vector<float>(q.out, 3))),
+        w2(copied(random_vector<float>(q.in * q.out, 4))),
+        b2(copied(random_vector<float>(q.in, 5))),
+        norm_w(copied(random_vector<float>(q.in, 6))),
+        norm_b(copied(random_vector<float>(q.in, 7))),
+        y(copied(testing::poisoned<float>(q.rows * std::max(q.in, q.out)))) {}
   std::vector<float> result(index_t columns) const { return {y.begin(), y.begin() + p.rows * columns}; }
 };
 
@@ -109,7 +111,8 @@ rival onednn_linear(onednn::device& device, operands const& o, tag weights, bool
     memory x, y;
   };
   auto const s = std::make_shared<state>(
-      state{product(device, q.rows, q.in, q.out, o.w1, with_gelu ? o.b1 : std::vector<float>{}, weights,
+      state{product(device, q.rows, q.in, q.out, o.w1,
+                    with_gelu ? std::span<float const>(o.b1) : std::span<float const>{}, weights,
                     with_gelu ? gelu() : dnnl::post_ops{}),
             device.filled(onednn::described({q.rows, q.in}, tag::ab), {q.rows, q.in}, tag::ab, o.x),
             device.plain({q.rows, q.out}, tag::ab)});

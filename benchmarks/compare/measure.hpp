@@ -15,11 +15,19 @@
 #include <thread>
 #include <vector>
 
+#include "insula/device/buffer.hpp"
 #include "insula/testing/compare.hpp"
 
 namespace compare {
 
 using json = nlohmann::ordered_json;
+
+/// In memory of the library, as oneDNN takes its own: a vector may begin anywhere in a cache line.
+inline insula::buffer<float, insula::cpu> copied(std::vector<float> const& from) {
+  insula::buffer<float, insula::cpu> b(insula::index_t(from.size()));
+  std::copy(from.begin(), from.end(), b.begin());
+  return b;
+}
 
 inline double seconds_of(clockid_t clock) {
   timespec t{};
