@@ -257,13 +257,18 @@ class weight_gradient {
         simd::pack_panel(c_, p, depth, gy_ + row * c_.n, c_.n, panel);
         if (sums) add_column_sums(depth, c_.width_of(p), panel, sum + c_.first(p) - first);
       }
-      bool const more = inputs_.count == 1 && row + 2 * block_rows <= chunks_.end(chunk);
-      if (gw_)
+      // what the next block of rows reads is asked for meanwhile: x by the first panel, shares of gy by the others
+      bool const more = row + 2 * block_rows <= chunks_.end(chunk), all = more && inputs_.count == 1;
+      index_t const share = block_rows * c_.n / (p1 - p0 > 1 ? p1 - p0 - 1 : 1);
+      T const* next = all ? x_ + (row + block_rows) * in_ : nullptr;
+      index_t count = block_rows * in_;
+      for (index_t p = p0; gw_ && p < p1; ++p) {
         simd::panel_product<true>(
-            inputs_.end(input) - i0, c_, p0, p1, depth, x_ + row * in_ + i0, in_,
+            inputs_.end(input) - i0, c_, p, p + 1, depth, x_ + row * in_ + i0, in_,
             simd::right_operand<T>{slab, depth, 0, first}, 0, {nullptr, adds || row > chunks_.begin(chunk)},
-            gw + i0 * c_.n, c_.n,
-            {nullptr, more ? x_ + (row + block_rows) * in_ : nullptr, block_rows * in_});
+            gw + i0 * c_.n, c_.n, {nullptr, next, count});
+        next = more ? gy_ + (row + block_rows) * c_.n + (p - p0) * share : nullptr, count = share;
+      }
     }
     if (!sums) return;
     index_t const valid = c_.n - first < size ? c_.n - first : size;
