@@ -263,10 +263,10 @@ class weight_gradient {
       T const* next = all ? x_ + (row + block_rows) * in_ : nullptr;
       index_t count = block_rows * in_;
       for (index_t p = p0; gw_ && p < p1; ++p) {
-        simd::panel_product<true>(
-            inputs_.end(input) - i0, c_, p, p + 1, depth, x_ + row * in_ + i0, in_,
-            simd::right_operand<T>{slab, depth, 0, first}, 0, {nullptr, adds || row > chunks_.begin(chunk)},
-            gw + i0 * c_.n, c_.n, {nullptr, next, count});
+        simd::panel_product<true>(inputs_.end(input) - i0, c_, p, p + 1, depth, x_ + row * in_ + i0, in_,
+                                  simd::right_operand<T>{slab, depth, 0, first}, 0,
+                                  {nullptr, adds || row > chunks_.begin(chunk)}, gw + i0 * c_.n, c_.n,
+                                  {nullptr, next, count});
         next = more ? gy_ + (row + block_rows) * c_.n + (p - p0) * share : nullptr, count = share;
       }
     }
