@@ -15,6 +15,18 @@ void count(benchmark::State& state, double flops) {
   state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
 }
 
+/// Argument: depth. 192 rows by one panel of packed weights, all of it in the caches: the register tile alone.
+void panel(benchmark::State& state) {
+  constexpr index_t rows = 192, columns = simd::panel_registers * simd::width<float>;
+  index_t const depth = state.range(0);
+  auto const a = random_vector<float>(rows * depth, 1), b = random_vector<float>(depth * columns, 2);
+  auto c = testing::poisoned<float>(rows * columns);
+  for (auto _ : state)
+    simd::panel_product(rows, simd::columns<float>{columns}, 0, 1, depth, a.data(), depth,
+                        simd::right_operand<float>{b.data(), depth}, 0, {}, c.data(), columns);
+  count(state, 2.0 * double(rows * depth * columns));
+}
+
 /// Arguments: rows, in, out.
 void linear(benchmark::State& state) {
   index_t const rows = state.range(0), in = state.range(1), out = state.range(2);
@@ -107,6 +119,7 @@ void mlp_sizes(benchmark::internal::Benchmark* b) {
       ->Unit(benchmark::kMillisecond);
 }
 
+BENCHMARK(panel)->Arg(48)->Arg(384)->Unit(benchmark::kMicrosecond);
 BENCHMARK(linear)->Apply(linear_sizes);
 BENCHMARK(linear_grad)->Apply(linear_sizes);
 BENCHMARK(mlp)->Apply(mlp_sizes);
