@@ -75,7 +75,7 @@ class locked {
   monitor& m_;
 };
 
-/// Polls until done() or some time has passed; gives whether done(). A thread that sleeps needs 50 us and more to wake, as long
+/// Polls until done() or some time has passed; gives whether done(). A thread that sleeps needs tens of microseconds to wake, as long
 /// as many a kernel runs; another thread or program that wants the processor gets it.
 template <class F>
 bool poll(F done) {

@@ -2,8 +2,8 @@
 // The register tiles of float products on AVX-512 in assembler: 8 rows by 3 registers, 12 by 2, 6 by 4.
 //
 // Compilers give this loop 18 instructions and more beside its 24 multiply-adds, some of which take a multiply-add's place, and
-// move sums between registers if it is unrolled. Written out it is 5 to 7 % faster (bench_kernels_gemm, panel). Sums and their order are those of
-// add_products, so results are the same bits. Sanitizers, which cannot look inside, get the portable loop.
+// move sums between registers if it is unrolled. Written out it is 5 to 7 % faster (bench_kernels_gemm, panel). Sums and their
+// order are those of add_products, so results are the same bits. Sanitizers, which cannot look inside, get the portable loop.
 #pragma once
 
 #include "insula/kernels/cpu/register_tile.hpp"
