@@ -2,6 +2,8 @@
 // Soft-max and global attention against their reference, and the reference against differences.
 #include "insula/kernels/cpu/attention.hpp"
 
+#include <algorithm>
+
 #include "insula/kernels/plain/attention.hpp"
 #include "support/parity.hpp"
 
@@ -18,22 +20,30 @@ struct attention_case {
 
 void check_attention(attention_case const& s) {
   INFO("batch " << s.batch << ", tokens " << s.tokens << ", heads " << s.heads << ", width " << s.width);
-  check_parity(
-      [&]<class B, class T>(context<B>& cx) -> outputs {
-        index_t const channels = s.heads * s.width, n = s.batch * s.tokens * channels;
-        auto qkv = input<T>(3 * n, 1);
-        auto const go = input<T>(n, 2);
-        for (T& x : qkv) x = T(s.sharpness * float(x));
-        auto o = poisoned<T>(n), lse = poisoned<T>(s.batch * s.heads * s.tokens),
-             gqkv = target<T>(s.adds, 3 * n, 3);
-        run<op::attention, B, T>(cx, {s.batch, s.tokens, channels, s.heads, qkv.data(), o.data(),
-                                      s.has_lse ? lse.data() : nullptr});
-        if (!s.has_lse) return {widened(o)};
-        run<op::attention_grad, B, T>(cx, {s.batch, s.tokens, channels, s.heads, qkv.data(), o.data(),
-                                           lse.data(), go.data(), s.adds, gqkv.data()});
-        return {widened(o), widened(lse), widened(gqkv)};
-      },
-      5e-6, 5e-14);
+  auto const body = [&]<class B, class T>(context<B>& cx) -> outputs {
+    index_t const channels = s.heads * s.width, n = s.batch * s.tokens * channels;
+    auto qkv = input<T>(3 * n, 1);
+    auto const go = input<T>(n, 2);
+    for (T& x : qkv) x = T(s.sharpness * float(x));
+    auto o = poisoned<T>(n), lse = poisoned<T>(s.batch * s.heads * s.tokens),
+         gqkv = target<T>(s.adds, 3 * n, 3);
+    run<op::attention, B, T>(
+        cx, {s.batch, s.tokens, channels, s.heads, qkv.data(), o.data(), s.has_lse ? lse.data() : nullptr});
+    if (!s.has_lse) return {widened(o)};
+    run<op::attention_grad, B, T>(cx, {s.batch, s.tokens, channels, s.heads, qkv.data(), o.data(), lse.data(),
+                                       go.data(), s.adds, gqkv.data()});
+    return {widened(o), widened(lse), widened(gqkv)};
+  };
+  // Scores far apart: lse, as large as they are, is kept as a float, which the reference in float does, too, and nothing else of it
+  // is rounded. The error of a kernel that sums in float is a few times that.
+  double tolerance = 5e-6;
+  if (s.sharpness > 2) {
+    context<plain> cx;
+    auto const exact = body.template operator()<plain, double>(cx),
+               kept = body.template operator()<plain, float>(cx);
+    tolerance = std::max(tolerance, 4 * relative_error(kept.back(), exact.back()));
+  }
+  check_parity(body, tolerance, 5e-14);
 }
 
 }  // namespace
@@ -86,7 +96,9 @@ TEST_CASE("global attention streams over several blocks of keys and queries") {
 }
 
 TEST_CASE("global attention stays exact when scores are far apart") {
-  check_attention({.batch = 1, .tokens = 230, .heads = 2, .width = 8, .sharpness = 12});
+  for (index_t tokens : {97, 230, 450})
+    for (index_t width : {8, 16, 40})
+      check_attention({.batch = 1, .tokens = tokens, .heads = 2, .width = width, .sharpness = 12});
 }
 
 TEST_CASE("the reference gradients of soft-max and attention are difference quotients") {

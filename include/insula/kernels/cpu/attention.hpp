@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "insula/kernels/cpu/exp.hpp"
 #include "insula/kernels/cpu/product.hpp"
@@ -13,16 +14,23 @@ namespace insula {
 
 namespace simd {
 
-/// The first `lanes` elements, the rest -infinity: the neutral element of largest.
+/// The first `lanes` elements, the rest the lowest number: nothing to largest, and 0 as an exponential.
 template <scalar T>
 INSULA_INLINE pack<T> load_least(T const* p, whole) {
   return load(p);
 }
 template <scalar T>
 INSULA_INLINE pack<T> load_least(T const* p, int lanes) {
-  T kept[width<T>];
-  for (int i = 0; i < width<T>; ++i) kept[i] = i < lanes ? p[i] : -std::numeric_limits<T>::infinity();
-  return load(kept);
+  pack<T> least = broadcast(std::numeric_limits<T>::lowest());
+#if defined(INSULA_AVX512)
+  if constexpr (sizeof(T) == 4)
+    return (pack<T>)_mm512_mask_loadu_ps((__m512)least, __mmask16((1u << lanes) - 1u), p);
+  else
+    return (pack<T>)_mm512_mask_loadu_pd((__m512d)least, __mmask8((1u << lanes) - 1u), p);
+#else
+  for (int i = 0; i < lanes; ++i) least[i] = p[i];
+  return least;
+#endif
 }
 
 template <scalar T>
@@ -39,29 +47,56 @@ INSULA_INLINE T largest_of_row(index_t n, T const* x) {
   return largest<T>(max(max(top[0], top[1]), max(top[2], top[3])));
 }
 
-/// y = exp(factor x - top), returns the sum. y may be x.
+/// e <- e^(e - top) of N registers.
 template <scalar T>
-INSULA_INLINE T exp_of_row(index_t n, T const* x, T factor, T top, T* y) {
-  constexpr int w = width<T>, at_once = 4;
-  pack<T> const f = broadcast(factor), t = broadcast(top);
-  pack<T> sum[at_once]{};
-  index_t i = 0;
-  for (; i + at_once * w <= n; i += at_once * w) {
-    pack<T> e[at_once];
+struct natural_exponentials {
+  pack<T> top;
+
+  explicit natural_exponentials(T largest) : top(broadcast(largest)) {}
+  template <int N>
+  INSULA_INLINE void operator()(pack<T> (&e)[N]) const {
 #pragma GCC unroll 4
-    for (int j = 0; j < at_once; ++j) e[j] = fma(f, load(x + i + j * w), -t);
+    for (auto& x : e) x -= top;
     exp_all<T>(e);
-#pragma GCC unroll 4
-    for (int j = 0; j < at_once; ++j) {
-      sum[j] += e[j];
-      store(y + i + j * w, e[j]);
-    }
   }
-  each_register<T>(n - i, [&](index_t j, auto lanes) {
-    pack<T> const e = exp<T>(fma(f, load_least(x + i + j, lanes), -t));
-    sum[0] += e;
-    store(y + i + j, e, lanes);
-  });
+};
+
+/// e <- 2^(factor e - top) of N registers, a fifth fewer instructions. Factor and top are numbers of T and what they lack: of scores
+/// far apart the rounding of either would be seen.
+template <scalar T>
+struct powers_of_two {
+  pack<T> factor, factor_rest, top, top_rest;
+
+  powers_of_two(double f, double t) : factor(broadcast(T(f))), top(broadcast(T(t))) {
+    factor_rest = broadcast(T(f - double(T(f)))), top_rest = broadcast(T(t - double(T(t))));
+  }
+  template <int N>
+  INSULA_INLINE void operator()(pack<T> (&e)[N]) const {
+#pragma GCC unroll 4
+    for (auto& x : e) x = fma(factor, x, -top) + fma(factor_rest, x, -top_rest);
+    exp2_all<T>(e);
+  }
+};
+
+/// y = exponentials(x), returns the sum. y may be x.
+template <scalar T, class F>
+INSULA_INLINE T exp_of_row(index_t n, T const* x, T* y, F const& exponentials) {
+  constexpr int w = width<T>, at_once = 4;
+  pack<T> sum[at_once]{};
+  auto const some = [&]<int N>(index_t i, auto lanes) {
+    pack<T> e[N];
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) e[j] = load_least(x + i + j * w, lanes);
+    exponentials(e);
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) {
+      sum[j] += e[j];
+      store(y + i + j * w, e[j], lanes);
+    }
+  };
+  index_t i = 0;
+  for (; i + at_once * w <= n; i += at_once * w) some.template operator()<at_once>(i, whole{});
+  each_register<T>(n - i, [&](index_t j, auto lanes) { some.template operator()<1>(i + j, lanes); });
   return simd::sum<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
@@ -88,7 +123,8 @@ struct kernel<op::softmax, cpu, T> {
       for (index_t r = begin; r < end; ++r) {
         T const* const x = a.x + r * a.width;
         T* const y = a.y + r * a.width;
-        T const sum = simd::exp_of_row(a.width, x, T(1), simd::largest_of_row(a.width, x), y);
+        T const sum =
+            simd::exp_of_row(a.width, x, y, simd::natural_exponentials<T>(simd::largest_of_row(a.width, x)));
         simd::scale_row(a.width, y, T(1) / sum, y);
       }
     });
@@ -119,22 +155,30 @@ namespace detail {
 /// One head of one sample, and how its tokens are cut.
 template <scalar T>
 struct attention_head {
-  /// A panel of that many values stays in the L1 cache; the scores of a block of queries, forward, too.
-  static constexpr index_t key_block = 768 / index_t(sizeof(T)), query_block = 48, query_block_backward = 96;
-  static_assert(key_block % (simd::panel_registers * simd::width<T>) == 0);
+  /// Forward, the scores of a block of queries stay in the L1 cache; backward, a panel of as many values does.
+  static constexpr index_t key_block_forward = 1536 / index_t(sizeof(T)), query_block = 24;
+  static constexpr index_t key_block_backward = 768 / index_t(sizeof(T)), query_block_backward = 96;
+  static_assert(key_block_backward % (simd::panel_registers * simd::width<T>) == 0 &&
+                key_block_forward % key_block_backward == 0);
 
   index_t tokens, channels, width, padded;  // padded: from row to row of a copy
-  T const *q, *k, *v;                       // rows 3 channels apart
+  index_t key_block;
+  T const *q, *k, *v;  // rows 3 channels apart
 
   template <class Args>
-  attention_head(Args const& a, index_t task)
-      : tokens(a.tokens), channels(a.channels), width(a.channels / a.heads), padded(copied_row<T>(width)) {
+  attention_head(Args const& a, index_t task, index_t keys_at_once)
+      : tokens(a.tokens),
+        channels(a.channels),
+        width(a.channels / a.heads),
+        padded(copied_row<T>(width)),
+        key_block(keys_at_once) {
     index_t const n = task / a.heads, h = task % a.heads;
     q = a.qkv + n * tokens * 3 * channels + h * width;
     k = q + channels, v = k + channels;
   }
-  /// The same number forward and backward: another rounding of it would be an error of whole rows.
   T factor() const { return T(1 / std::sqrt(double(width))); }
+  /// The same in powers of two: 2^(factor_2 score).
+  double factor_2() const { return std::numbers::log2e / std::sqrt(double(width)); }
   index_t row() const { return 3 * channels; }
   index_t key_blocks() const { return chunk_count(tokens, key_block); }
   simd::columns<T> keys(index_t block) const {
@@ -147,6 +191,11 @@ struct attention_head {
   index_t packed_size() const { return tokens * head().padded(); }
   index_t copy_size() const { return tokens * padded; }
 
+  /// Packs keys, transposed, and values of key block `block` where whole copies of both have it.
+  void pack(index_t block, T* keys, T* values) const {
+    pack_transposed(block, k, keys + block * key_block * width);
+    pack_values(block, values + block * key_block * head().padded());
+  }
   /// Packs key block `block` of the transpose of `from` (k or v) as a right operand of depth `width`.
   void pack_transposed(index_t block, T const* from, T* to) const {
     auto const c = keys(block);
@@ -175,7 +224,8 @@ constexpr index_t attention_groups(index_t heads, index_t blocks) {
 
 }  // namespace detail
 
-/// Tasks are heads x groups of query blocks. Each packs its head's keys once.
+/// Tasks are heads x groups of query blocks. If a head has one group, its task packs keys and values, else they are packed before
+/// for all.
 template <scalar T>
 struct kernel<op::attention, cpu, T> {
   static void run(context<cpu>& cx, typename op::attention::args<T> const& a) {
@@ -183,18 +233,27 @@ struct kernel<op::attention, cpu, T> {
     using head_type = detail::attention_head<T>;
     index_t const heads = a.batch * a.heads, blocks = chunk_count(a.tokens, head_type::query_block);
     detail::even_blocks const groups(blocks, chunk_count(blocks, detail::attention_groups(heads, blocks)), 1);
+    bool const shared = groups.count > 1;
+    head_type const any(a, 0, head_type::key_block_forward);
+    index_t const keys_size = any.transposed_size(), size = keys_size + any.packed_size();
+    scratch all(cx);
+    T* const packed = shared ? all.take<T>(heads * size) : nullptr;
+    index_t const key_blocks = any.key_blocks();
+    if (shared)
+      cx.pool.run(heads * key_blocks, [&](index_t task, int) {
+        T* const to = packed + task / key_blocks * size;
+        head_type(a, task / key_blocks, head_type::key_block_forward)
+            .pack(task % key_blocks, to, to + keys_size);
+      });
     cx.pool.run(heads * groups.count, [&](index_t task, int worker) {
-      index_t const group = task % groups.count;
-      head_type const head(a, task / groups.count);
+      index_t const which = task / groups.count, group = task % groups.count;
+      head_type const head(a, which, head_type::key_block_forward);
       scratch s(cx, worker);
-      T* const keys = s.take<T>(head.transposed_size());
-      for (index_t b = 0; b < head.key_blocks(); ++b)
-        head.pack_transposed(b, head.k, keys + b * head_type::key_block * head.width);
-      T* const values = s.take<T>(head.packed_size());
-      for (index_t b = 0; b < head.key_blocks(); ++b)
-        head.pack_values(b, values + b * head_type::key_block * head.head().padded());
+      T* const keys = shared ? packed + which * size : s.take<T>(size);
+      if (!shared)
+        for (index_t b = 0; b < key_blocks; ++b) head.pack(b, keys, keys + keys_size);
       for (index_t b = groups.begin(group); b < groups.end(group); ++b)
-        one_block(cx, worker, a, head, task / groups.count, b * head_type::query_block, keys, values);
+        one_block(cx, worker, a, head, which, b * head_type::query_block, keys, keys + keys_size);
     });
   }
 
@@ -206,28 +265,28 @@ struct kernel<op::attention, cpu, T> {
     index_t const m = a.tokens - row < head_type::query_block ? a.tokens - row : head_type::query_block;
     index_t const width = head.width;
     auto const c = head.head();
-    T const factor = head.factor();
+    double const factor = head.factor_2();
     scratch s(cx, worker);
-    T* const scores = s.take<T>(m * head_type::key_block);
+    T* const scores = s.take<T>(m * head.key_block);
     T *const top = s.take<T>(m), *const sum = s.take<T>(m), *const out = s.take<T>(m * width);
     for (index_t r = 0; r < m; ++r) top[r] = -std::numeric_limits<T>::infinity(), sum[r] = T(0);
     for (index_t r = 0; r < m * width; ++r) out[r] = T(0);
 
     for (index_t b = 0; b < head.key_blocks(); ++b) {
       simd::columns<T> const n = head.keys(b), wide{n.padded()};
-      index_t const first = b * head_type::key_block;
+      index_t const first = b * head.key_block;
       simd::panel_product(m, wide, 0, wide.panels(), width, head.q + row * head.row(), head.row(),
                           simd::right_operand<T>{keys + first * width, width}, 0, {}, scores, wide.n);
       for (index_t r = 0; r < m; ++r) {  // soft-max of what was seen so far
         T* const score = scores + r * wide.n;
-        T const most = simd::largest_of_row(n.n, score) * factor;
+        T const most = T(simd::largest_of_row(n.n, score) * factor);
         if (most > top[r]) {
-          T const shrink = std::exp(top[r] - most);
+          T const shrink = std::exp2(top[r] - most);
           sum[r] *= shrink;
           simd::scale_row(width, out + r * width, shrink, out + r * width);
           top[r] = most;
         }
-        sum[r] += simd::exp_of_row(n.n, score, factor, top[r], score);
+        sum[r] += simd::exp_of_row(n.n, score, score, simd::powers_of_two<T>(factor, double(top[r])));
       }
       simd::panel_product(m, c, 0, c.panels(), n.n, scores, wide.n,
                           simd::right_operand<T>{values + first * c.padded(), n.n}, 0, {nullptr, true}, out,
@@ -236,7 +295,8 @@ struct kernel<op::attention, cpu, T> {
     for (index_t r = 0; r < m; ++r) {
       index_t const at = which / a.heads * a.tokens + row + r;
       simd::scale_row(width, out + r * width, T(1) / sum[r], a.o + at * a.channels + which % a.heads * width);
-      if (a.lse) a.lse[which * a.tokens + row + r] = top[r] + std::log(sum[r]);
+      if (a.lse)
+        a.lse[which * a.tokens + row + r] = T(std::numbers::ln2 * double(top[r]) + double(std::log(sum[r])));
     }
   }
 };
@@ -250,7 +310,7 @@ struct kernel<op::attention_grad, cpu, T> {
 
   static void run(context<cpu>& cx, args const& a) {
     if (a.batch * a.heads * a.tokens == 0 || !a.gqkv) return;
-    index_t const heads = a.batch * a.heads, blocks = chunk_count(a.tokens, head_type::key_block);
+    index_t const heads = a.batch * a.heads, blocks = chunk_count(a.tokens, head_type::key_block_backward);
     index_t const width = a.channels / a.heads, size = a.tokens * width;
     detail::even_blocks const groups(blocks, chunk_count(blocks, detail::attention_groups(heads, blocks)), 1);
     scratch shared(cx);
@@ -273,7 +333,7 @@ struct kernel<op::attention_grad, cpu, T> {
  private:
   static void one_group(context<cpu>& cx, int worker, args const& a, index_t which, index_t begin,
                         index_t end, T* gq) {
-    head_type const head(a, which);
+    head_type const head(a, which, head_type::key_block_backward);
     index_t const width = head.width, tokens = a.tokens, padded = head.padded;
     constexpr index_t most = head_type::query_block_backward;
     index_t const first_row = which / a.heads * tokens, column = which % a.heads * width;
@@ -286,18 +346,18 @@ struct kernel<op::attention_grad, cpu, T> {
     T* const delta = s.take<T>(tokens);  // sum over keys of p gp
     for (index_t i = 0; i < tokens; ++i)
       delta[i] = simd::dot_of_rows(width, o + i * a.channels, go + i * a.channels);
-    T *const keys = s.take<T>(head_type::key_block * width),
-             *const values = s.take<T>(head_type::key_block * width),
-             *const rows = s.take<T>(head_type::key_block * padded),
-             *const gk = s.take<T>(head_type::key_block * width),
-             *const gv = s.take<T>(head_type::key_block * width);
+    T *const keys = s.take<T>(head_type::key_block_backward * width),
+             *const values = s.take<T>(head_type::key_block_backward * width),
+             *const rows = s.take<T>(head_type::key_block_backward * padded),
+             *const gk = s.take<T>(head_type::key_block_backward * width),
+             *const gv = s.take<T>(head_type::key_block_backward * width);
     constexpr index_t broad = copied_row_of_keys();
     T *const p = s.take<T>(most * broad), *const gp = s.take<T>(most * broad);
     auto const c = head.head();
 
     for (index_t b = begin; b < end; ++b) {
       simd::columns<T> const n = head.keys(b), wide{n.padded()};
-      index_t const key = b * head_type::key_block;
+      index_t const key = b * head.key_block;
       head.pack_transposed(b, head.k, keys);
       head.pack_transposed(b, head.v, values);
       head.copy_padded(0, n.n, head.k + key * head.row(), head.row(), rows);
@@ -326,7 +386,9 @@ struct kernel<op::attention_grad, cpu, T> {
     }
   }
 
-  static constexpr index_t copied_row_of_keys() { return detail::copied_row<T>(head_type::key_block); }
+  static constexpr index_t copied_row_of_keys() {
+    return detail::copied_row<T>(head_type::key_block_backward);
+  }
 
   /// p <- exp(p / sqrt(width) - lse), gp <- p (gp - delta) / sqrt(width). Padded columns hold numbers that nobody reads.
   static void through_softmax(index_t m, index_t n, index_t stride, head_type const& head, T const* lse,
@@ -334,12 +396,13 @@ struct kernel<op::attention_grad, cpu, T> {
     constexpr index_t w = simd::width<T>;
     auto const f = simd::broadcast(head.factor());
     for (index_t r = 0; r < m; ++r, p += stride, gp += stride) {
-      auto const top = simd::broadcast(lse[r]), d = simd::broadcast(delta[r]);
+      simd::powers_of_two<T> const exponentials(head.factor_2(), std::numbers::log2e * double(lse[r]));
+      auto const d = simd::broadcast(delta[r]);
       auto const some = [&]<int N>(index_t i) {
         simd::pack<T> e[N];
 #pragma GCC unroll 4
-        for (int j = 0; j < N; ++j) e[j] = simd::fma(f, simd::load(p + i + j * w), -top);
-        simd::exp_all<T>(e);
+        for (int j = 0; j < N; ++j) e[j] = simd::load(p + i + j * w);
+        exponentials(e);
 #pragma GCC unroll 4
         for (int j = 0; j < N; ++j) {
           simd::store(p + i + j * w, e[j]);

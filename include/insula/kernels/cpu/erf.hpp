@@ -10,12 +10,78 @@
 
 namespace insula::simd {
 
+namespace detail {
+
+#if defined(INSULA_AVX512)
+/// Phi near n step, |n| < 16, as a polynomial in the distance, which is half a step at most: row i has its coefficients of power
+/// 4 - i, column n mod 32 those of n. Best in absolute error, 9e-8, found by Remez exchange; 0 around
+/// -16 step, 1 at 15.49 step.
+struct normal_cdf_pieces {
+  static constexpr float step = 0x1.6p-2f;  // 11/32, of which small multiples are exact
+  // clang-format off
+  static constexpr float c[5][32] = {
+      {           0.0f,   0.0153943812f,   0.0226421859f,   0.0194102246f,  0.00985707715f, 0.000364375359f, -0.00505799474f, -0.00613552565f,
+       -0.00474773115f, -0.00282932911f,  -0.0013785077f, -0.000564452494f, -0.000197231173f, -5.93714321e-05f, -1.54953104e-05f, -3.49672223e-06f,
+                  0.0f, 3.52212737e-06f, 1.54953104e-05f, 5.93714358e-05f, 0.000197231173f, 0.000564452494f,   0.0013785077f,  0.00282932911f,
+        0.00474773115f,  0.00613552565f,  0.00505799474f, -0.000364375359f, -0.00985707715f,  -0.0194102246f,  -0.0226421859f,  -0.0153943812f},
+      { -0.0661235377f,  -0.0550039373f,  -0.0276459027f,   0.0023186272f,   0.0227830056f,   0.0294962805f,   0.0257243663f,   0.0176236331f,
+        0.00998732448f,  0.00479605608f,  0.00197801739f, 0.000706473831f, 0.000219728463f, 5.97439721e-05f, 1.42416447e-05f, 2.96997518e-06f,
+                  0.0f, 2.98279519e-06f, 1.42416438e-05f, 5.97439721e-05f, 0.000219728463f, 0.000706473831f,  0.00197801739f,  0.00479605608f,
+        0.00998732448f,   0.0176236331f,   0.0257243663f,   0.0294962805f,   0.0227830056f,   0.0023186272f,  -0.0276459027f,  -0.0550039373f},
+      {           0.0f,  -0.0646326616f,   -0.108269975f,    -0.12086717f,   -0.106570996f,  -0.0782749355f,  -0.0490408577f,  -0.0265422482f,
+        -0.0125037348f, -0.00515201455f, -0.00186290918f, -0.000592530938f, -0.000166070546f, -4.10686698e-05f, -8.97036898e-06f, -1.20973527e-06f,
+                  0.0f, 1.73198202e-06f, 8.97036898e-06f, 4.10686698e-05f, 0.000166070546f, 0.000592530938f,  0.00186290918f,  0.00515201455f,
+         0.0125037348f,   0.0265422482f,   0.0490408577f,   0.0782749355f,    0.106570996f,     0.12086717f,    0.108269975f,   0.0646326616f},
+      {    0.39893958f,    0.376052767f,    0.314973265f,    0.234412774f,    0.155013934f,    0.091083765f,     0.04755437f,   0.0220606048f,
+        0.00909325853f,  0.00333038508f,  0.00108377519f, 0.000313365017f, 8.05053569e-05f, 1.83762932e-05f, 3.72688032e-06f, 8.51521065e-07f,
+                  0.0f, 6.71556393e-07f, 3.72688032e-06f, 1.83762932e-05f, 8.05053569e-05f, 0.000313365017f,  0.00108377519f,  0.00333038508f,
+        0.00909325853f,   0.0220606048f,     0.04755437f,    0.091083765f,    0.155013934f,    0.234412774f,    0.314973265f,    0.376052767f},
+      {           0.5f,    0.634482861f,    0.754116118f,    0.848788202f,    0.915434301f,    0.957170069f,    0.980419934f,    0.991941392f,
+          0.997020245f,    0.999011755f,    0.999706447f,    0.999921978f,    0.999981463f,    0.999996066f,    0.999999225f,    0.999999881f,
+                  0.0f, 1.25975831e-07f, 7.45282364e-07f, 3.93394066e-06f,  1.8536839e-05f, 7.80216433e-05f, 0.000293555669f, 0.000988219981f,
+        0.00297976309f,   0.0080586141f,   0.0195800774f,   0.0428299494f,   0.0845657215f,    0.151211798f,    0.245883852f,    0.365517169f}};
+  // clang-format on
+};
+#endif
+
+}  // namespace detail
+
 /// Phi(u) = (1 + erf(u / sqrt 2)) / 2 of N registers at once, so that their polynomials hide each other's latency.
-/// float: 1/2 + u R(u^2) for |u| <= 5.5, R a polynomial of degree 15 in a variable scaled to [-1, 1], where it is
+/// float with AVX-512: one of 32 polynomials of degree 4 whose coefficients are looked up in registers, a third fewer instructions;
+/// absolute error 1.3e-7; 0 below -5.33, 1 above.
+/// float elsewhere: 1/2 + u R(u^2) for |u| <= 5.5, R a polynomial of degree 15 in a variable scaled to [-1, 1], where it is
 /// well conditioned; absolute error 1.2e-7. Beyond 5.5 R is constant and the result held to [0, 1], NaN stays NaN.
 /// double: std::erfc per element.
 template <scalar T, int N>
 INSULA_INLINE void normal_cdf_all(pack<T> const (&u)[N], pack<T> (&out)[N]) {
+#if defined(INSULA_AVX512)
+  if constexpr (sizeof(T) == 4) {
+    using pieces = detail::normal_cdf_pieces;
+    pack<T> f[N], p[N];
+    __m512i n[N];
+    auto const coefficient = [&](int i, int j) {
+      return (pack<T>)_mm512_permutex2var_ps((__m512)load(pieces::c[i]), n[j],
+                                             (__m512)load(pieces::c[i] + 16));
+    };
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) {
+      pack<T> const x =
+          min(broadcast(15.49f * pieces::step), max(broadcast(-16 * pieces::step), u[j]));  // NaN passes
+      constexpr T round = detail::exp_constants<T>::round;  // leaves the nearest integer in the low bits
+      pack<T> const t = fma(x, broadcast(1 / pieces::step), broadcast(round));
+      n[j] = (__m512i)t;
+      f[j] = fnma(t - broadcast(round), broadcast(pieces::step), x);
+      p[j] = coefficient(0, j);
+    }
+#pragma GCC unroll 8
+    for (int i = 1; i < 5; ++i)
+#pragma GCC unroll 8
+      for (int j = 0; j < N; ++j) p[j] = fma(p[j], f[j], coefficient(i, j));
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) out[j] = p[j];
+    return;
+  }
+#endif
   if constexpr (sizeof(T) == 4) {
     constexpr T edge = T(5.5 * 5.5);
     constexpr T c[16] = {T(-0.0002740660155), T(0.0006551481797), T(-0.0004001957678), T(0.000643707784),
