@@ -100,12 +100,16 @@ void update(float* x, index_t n) {
 void copy(float const* x, float* y, index_t n) {
   for (index_t i = 0; i < n; i += lanes) store_past_caches(y + i, simd::load(x + i));
 }
+void add(float const* x, float const* z, float* y, index_t n) {
+  for (index_t i = 0; i < n; i += lanes) store_past_caches(y + i, simd::load(x + i) + simd::load(z + i));
+}
 void fill(float* y, index_t n) {
   pack const v = simd::broadcast(float(sink));
   for (index_t i = 0; i < n; i += lanes) store_past_caches(y + i, v);
 }
 
-/// Bytes per second of each thread's own block of `bytes`: read, changed in place, copied and written past the caches.
+/// Bytes per second of each thread's own block of `bytes`: read, changed in place, added, copied and written past the
+/// caches.
 json bandwidth(thread_pool& pool, buffer<float, cpu>& memory, index_t bytes) {
   index_t const n = bytes / 4, all = n * pool.size();
   float* const x = memory.data();
@@ -122,6 +126,9 @@ json bandwidth(thread_pool& pool, buffer<float, cpu>& memory, index_t bytes) {
             {"read", rate(4.0 * double(all), [=](float* p) { sink = read(p, n); })},
             {"update", rate(8.0 * double(all), [=](float* p) { update(p, n); })}};
   if (bytes >= (index_t(16) << 20)) {  // below, the caches are faster
+    index_t const third = n / 3 / lanes * lanes;
+    line["add"] =
+        rate(12.0 * double(third * pool.size()), [=](float* p) { add(p, p + third, p + 2 * third, third); });
     line["copy"] = rate(4.0 * double(all), [=](float* p) { copy(p, p + n / 2, n / 2); });
     line["write"] = rate(4.0 * double(all), [=](float* p) { fill(p, n); });
   }

@@ -202,7 +202,7 @@ def measure(options, groups, path, description):
     """Runs the parts and saves after each. Gives the results and whether insula was wrong anywhere."""
     worker, ceilings, libraries = build(options.isa)
     environment = dict(os.environ)
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "insula-compare"
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "insula-compare" / options.isa
     environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))  # a second run compiles little
     environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # idle compilers beside a contest would take its time
     if options.isa == "avx2":

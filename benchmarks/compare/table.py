@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- begin: benchmarks/compare/table.py -->", "<!-- end: benchmarks/compare/table.py -->"
 DISTURBED = 0.1  # processors that others kept busy
+KINDS = ("read", "update", "add", "copy", "write")  # of access to memory
 WITHOUT_AVX512 = 0.9
 
 # Row: title, group, pattern of the case, rivals it is held against (pattern; the best of those that match), must, aim, and
@@ -67,26 +68,38 @@ class Ceilings:
             best["exponentials"] = max(best["exponentials"], c["exponentials_per_s"])
             for m in c["memory"]:
                 kinds = best["memory"].setdefault(m["bytes"], {})
-                for kind in ("read", "update", "copy", "write"):
+                for kind in KINDS:
                     if kind in m:
                         kinds[kind] = max(kinds.get(kind, 0.0), m[kind])
 
     def bandwidth(self, threads, size):
-        """Of the next smaller amount that was measured, whatever kind of access was fastest."""
+        """Of the next smaller amount that was measured, by kind of access."""
         memory = self.by_threads[threads]["memory"]
-        return max(memory[max([n for n in memory if n <= size], default=min(memory))].values())
+        return memory[max([n for n in memory if n <= size], default=min(memory))]
+
+    def pass_seconds(self, threads, read, written):
+        """A pass that writes less than it reads is made of reading alone, of two numbers read per one written (add), and of copying."""
+        rate = self.bandwidth(threads, read + written)
+        if "copy" not in rate or written > read:  # small enough for a cache
+            return (read + written) / max(rate.values())
+        copying = 2 / rate["copy"]  # seconds per byte written
+        adding = 3 / rate["add"] if "add" in rate else copying + 1 / rate["read"]
+        if read < 2 * written:
+            return (2 * written - read) * copying + (read - written) * adding
+        return written * adding + (read - 2 * written) / rate["read"]
 
     def least_seconds(self, line):
-        """What the computation of a line takes on this machine at least; None if that was not measured. What is read comes no
-        faster than by reading alone."""
+        """What the computation of a line takes on this machine at least; None if that was not measured."""
         c = self.by_threads.get(line["threads"])
         if c is None or "bytes" not in line:
             return None
         compute = (line["operations"] / line["reduction"] / c["operations"]
                    + line.get("exponentials", 0.0) / c["exponentials"])
-        memory, read = c["memory"], line.get("read", 0.0)
-        reading = memory[max([n for n in memory if n <= read], default=min(memory))].get("read", 0.0)
-        return max(compute, line["bytes"] / self.bandwidth(line["threads"], line["bytes"]), read / reading if reading else 0.0)
+        if "passes" in line:
+            moving = sum(self.pass_seconds(line["threads"], r, w) for r, w in line["passes"])
+        else:
+            moving = line["bytes"] / max(self.bandwidth(line["threads"], line["bytes"]).values())
+        return max(compute, moving)
 
 
 class Pair:
@@ -234,10 +247,10 @@ def details(results, groups):
 
 
 def ceilings(results):
-    out = ["| threads | instructions | multiply-adds, GFLOP/s | exponentials, G/s | read / in place / copy / write, GB/s, by amount |",
+    out = ["| threads | instructions | multiply-adds, GFLOP/s | exponentials, G/s | read / in place / add / copy / write, GB/s, by amount |",
            "|---|---|---|---|---|"]
     for threads, c in sorted(results.ceilings.by_threads.items()):
-        rates = lambda m: " / ".join(f"{m[k] / 1e9:.0f}" if k in m else "-" for k in ("read", "update", "copy", "write"))
+        rates = lambda m: " / ".join(f"{m[k] / 1e9:.0f}" if k in m else "-" for k in KINDS)
         amount = lambda n: f"{n // 1024} KiB" if n < 2**20 else f"{n // 2**20} MiB"
         shown = "; ".join(f"{amount(n)}: {rates(m)}" for n, m in sorted(c["memory"].items()))
         out.append(f"| {threads} | {c['instructions']} | {c['operations'] / 1e9:.0f} | {c['exponentials'] / 1e9:.1f} | {shown} |")
@@ -308,7 +321,8 @@ def markdown(data):
            "\"Largest possible\" is the same peer's time over the machine's bound: the larger of operations over the peak of one "
            "core (of 3^3 convolutions with stride 1 a quarter of the operations, as Winograd's F(4,4) needs; a softmax's "
            "exponentials beside them, and one for every GELU) and of bytes over bandwidth, every input read and every output written "
-           "once, what a norm over a volume needs twice read twice. A goal above it is out of reach of any program here."
+           "once; of activations, pooling and norms the passes that must follow one another, each at the speed of reading, adding or "
+           "copying alone, by what it does. A goal above it is out of reach of any program here."
            + (f" {' and '.join(results.older)}: against the same goals, with how many cases reach them." if results.older else ""),
            "", *summary(results), "", *losses(results)]
     if (table := ceilings(results)):

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # What each computation cannot do without: operations (two per multiply-add), bytes (every input read once, every output
-# written once; of norms what has to be read twice), how many of them are read, exponentials, and by how much the best algorithm
-# divides the operations. Bounds, not estimates: where in doubt less is counted.
+# written once), exponentials, and by how much the best algorithm divides the operations. Of what only moves memory the passes, too: bytes
+# that each reads and writes elsewhere, when all of one has to be over before the next. Bounds, not estimates: where in doubt less is
+# counted.
 import math
 
 WINOGRAD = 4  # F(4x4, 3x3) in two axes: 36 products for 16 outputs of 9 taps each
 
 
-def needs(operations=0.0, numbers=0.0, reduction=1.0, exponentials=0.0, read=0.0):
+def needs(operations=0.0, numbers=0.0, reduction=1.0, exponentials=0.0):
     return {"operations": float(operations), "reduction": float(reduction), "bytes": 4.0 * numbers,
-            "exponentials": float(exponentials), "read": 4.0 * read}
+            "exponentials": float(exponentials)}
+
+
+def in_passes(*passes, exponentials=0.0):
+    """Each: numbers read, numbers written."""
+    return {**needs(numbers=sum(r + w for r, w in passes), exponentials=exponentials),
+            "passes": [[4.0 * r, 4.0 * w] for r, w in passes]}
 
 
 def conv3d(kind, size, c_in, c_out, kernel, stride, groups):
@@ -65,18 +72,17 @@ def mlp(kind, rows, width, hidden):
 def pointwise(kind, inputs, outputs):
     """Activations, pooling, norms of short rows: memory alone. A step also reads the output's gradient and writes those of the
     inputs."""
-    return needs(numbers=(inputs + outputs) * (1 if kind == "forward" else 2))
+    return in_passes((inputs, outputs), *([(outputs, inputs)] if kind != "forward" else []))
 
 
 def norm(kind, x, others, outputs):
     """Norms over whole volumes, larger than a core's own caches: nothing can be normalised before all of x was read, so it is read
     twice. Backwards two sums over everything come first: the gradient, x (at least where it was picked) and a shortcut, by which
     the activation's slope is known, are read; then x and the gradient again."""
-    read, written = 2 * x + others, outputs
+    passes = [(x, 0), (x + others, outputs)]
     if kind != "forward":
-        read += outputs + min(x, outputs) + others + x + outputs
-        written += x + others
-    return needs(numbers=read + written, read=read)
+        passes += [(outputs + min(x, outputs) + others, 0), (x + outputs, x + others)]
+    return in_passes(*passes)
 
 
 def augment(n):

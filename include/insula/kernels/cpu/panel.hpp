@@ -73,12 +73,14 @@ void pack_panel_transposed(columns<T> c, index_t p, index_t depth, T const* a, i
 }
 
 /// What comes after a product, or null: where as many elements as the product has results are written next, and what is read
-/// next, `count` elements. They are asked for while the product is computed.
+/// next, `count` elements. They are asked for while the product is computed: a little in every round, or if `between`, some lines
+/// before every tile.
 template <scalar T>
 struct product_ahead {
   T* out = nullptr;
   T const* a = nullptr;
   index_t count = 0;
+  bool between = false;
 };
 
 namespace detail {
@@ -164,7 +166,13 @@ void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b
   index_t const products = total * depth;  // of all rows with a column: what is read next is spread over them
   index_t const next_step = next.a && products > 0 ? (next.count * R + products - 1) / products : 0;
   for (; m >= R; m -= R, a += Across ? R : R * a_step, c += R * c_row) {
-    panel_tile<T, R, V, Across>(depth, a, a_step, b, b_step, bias, adds, c, c_row, next, next_step, last);
+    product_ahead<T> inside = next;
+    if (next.between) {
+      inside.a = nullptr;
+      index_t const some = next.a ? next_step * depth : 0;
+      for (index_t e = 0; e < some; e += index_t(64 / sizeof(T))) __builtin_prefetch(next.a + e, 0, 2);
+    }
+    panel_tile<T, R, V, Across>(depth, a, a_step, b, b_step, bias, adds, c, c_row, inside, next_step, last);
     if (next.a) next.a += next_step * depth;
     if (next.out) next.out += R * V * width<T>;
   }
@@ -196,8 +204,7 @@ struct product_start {
 
 /// C (m x panels [begin, end) of c) = start + A B[k0 .. k0 + depth). C is row-major, `out` points at its column 0.
 /// A is a[i a_step + k], or a[k a_step + i] if Across: a transposed operand costs nothing. One thread; B and A should
-/// fit the L2 cache. What `ahead` names is asked for meanwhile; if it names nothing to read and there are registers enough, the
-/// next panel of a packed B is.
+/// fit the L2 cache. What `ahead` names is asked for meanwhile; if it names nothing to read, the next panel of a packed B is.
 template <bool Across = false, scalar T>
 void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t depth, T const* a,
                    index_t a_step, right_operand<T> b, index_t k0, product_start<T> start, T* out,
@@ -205,8 +212,9 @@ void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t 
   constexpr int w = width<T>;
   for (index_t p = begin; p < end; ++p) {
     if (p > begin) ahead.a = nullptr;  // the first panel has asked for all of it
-    if (register_count == 32 && !ahead.a && p + 1 < end && !b.row)
-      ahead.a = b.at(c, p + 1, k0), ahead.count = depth * c.width_of(p + 1);
+    if (!ahead.a && p + 1 < end && !b.row)
+      ahead.a = b.at(c, p + 1, k0), ahead.count = depth * c.width_of(p + 1),
+      ahead.between = register_count < 32;
     index_t const first = c.first(p);
     int const size = c.width_of(p);
     int const last = c.n - first >= size ? w : int(c.n - first) - (size - w);
