@@ -93,7 +93,8 @@ TEST_CASE("global attention and its gradient on the CPU are the reference at awk
 TEST_CASE("global attention streams over several blocks of keys and queries") {
   check_attention({.batch = 1, .tokens = 450, .heads = 1, .width = 16, .adds = true});
   check_attention({.batch = 2, .tokens = 217, .heads = 9, .width = 4});
-  check_attention({.batch = 4, .tokens = 450, .heads = 4, .width = 4});  // a head is one task, which packs its own keys
+  check_attention(
+      {.batch = 4, .tokens = 450, .heads = 4, .width = 4});  // a head is one task, which packs its own keys
 }
 
 TEST_CASE("global attention stays exact when scores are far apart") {
