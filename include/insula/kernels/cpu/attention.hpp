@@ -348,19 +348,20 @@ struct kernel<op::attention_grad, cpu, T> {
       delta[i] = simd::dot_of_rows(width, o + i * a.channels, go + i * a.channels);
     T *const keys = s.take<T>(head_type::key_block_backward * width),
              *const values = s.take<T>(head_type::key_block_backward * width),
-             *const rows = s.take<T>(head_type::key_block_backward * padded),
+             *const rows = s.take<T>(head_type::key_block_backward * head.head().padded()),
              *const gk = s.take<T>(head_type::key_block_backward * width),
              *const gv = s.take<T>(head_type::key_block_backward * width);
     constexpr index_t broad = copied_row_of_keys();
     T *const p = s.take<T>(most * broad), *const gp = s.take<T>(most * broad);
     auto const c = head.head();
+    T *const right_q = s.take<T>(most * c.padded()), *const right_g = s.take<T>(most * c.padded());
 
     for (index_t b = begin; b < end; ++b) {
       simd::columns<T> const n = head.keys(b), wide{n.padded()};
       index_t const key = b * head.key_block;
       head.pack_transposed(b, head.k, keys);
       head.pack_transposed(b, head.v, values);
-      head.copy_padded(0, n.n, head.k + key * head.row(), head.row(), rows);
+      simd::pack_panels(c, 0, c.panels(), n.n, head.k + key * head.row(), head.row(), rows);
       for (index_t row = 0; row < tokens; row += most) {
         index_t const m = tokens - row < most ? tokens - row : most;
         simd::panel_product(m, wide, 0, wide.panels(), width, q + row * padded, padded,
@@ -368,14 +369,14 @@ struct kernel<op::attention_grad, cpu, T> {
         simd::panel_product(m, wide, 0, wide.panels(), width, g + row * padded, padded,
                             simd::right_operand<T>{values, width}, 0, {}, gp, broad);
         through_softmax(m, wide.n, broad, head, a.lse + which * tokens + row, delta + row, p, gp);
+        simd::pack_panels(c, 0, c.panels(), m, q + row * padded, padded, right_q);
+        simd::pack_panels(c, 0, c.panels(), m, g + row * padded, padded, right_g);
         bool const adds = row > 0;
-        simd::panel_product<true>(n.n, c, 0, c.panels(), m, p, broad,
-                                  simd::right_operand<T>{g + row * padded, m, padded}, 0, {nullptr, adds}, gv,
-                                  width);
-        simd::panel_product<true>(n.n, c, 0, c.panels(), m, gp, broad,
-                                  simd::right_operand<T>{q + row * padded, m, padded}, 0, {nullptr, adds}, gk,
-                                  width);
-        simd::panel_product(m, c, 0, c.panels(), n.n, gp, broad, simd::right_operand<T>{rows, n.n, padded}, 0,
+        simd::panel_product<true>(n.n, c, 0, c.panels(), m, p, broad, simd::right_operand<T>{right_g, m}, 0,
+                                  {nullptr, adds}, gv, width);
+        simd::panel_product<true>(n.n, c, 0, c.panels(), m, gp, broad, simd::right_operand<T>{right_q, m}, 0,
+                                  {nullptr, adds}, gk, width);
+        simd::panel_product(m, c, 0, c.panels(), n.n, gp, broad, simd::right_operand<T>{rows, n.n}, 0,
                             {nullptr, b > begin}, gq + row * width, width);
       }
       for (index_t j = 0; j < n.n; ++j) {

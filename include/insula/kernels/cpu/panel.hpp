@@ -42,15 +42,17 @@ struct right_operand {
   index_t step(columns<T> c, index_t p) const { return row ? row : c.width_of(p); }
 };
 
-/// Packs panel p of B (depth x c.n, row-major, rows `row` apart) into `to`, depth * c.width_of(p) elements.
+/// Packs panel p of B (depth x c.n, row-major, rows `row` apart) into `to`, depth * c.width_of(p) elements. If `next` is not 0, of
+/// every row the one so many rows later is asked for.
 template <scalar T>
-void pack_panel(columns<T> c, index_t p, index_t depth, T const* b, index_t row, T* to) {
+void pack_panel(columns<T> c, index_t p, index_t depth, T const* b, index_t row, T* to, index_t next = 0) {
   constexpr int w = width<T>;
   index_t const first = c.first(p);
   int const size = c.width_of(p), valid = c.n - first < size ? int(c.n - first) : size;
   for (index_t k = 0; k < depth; ++k, to += size)
     for (int v = 0; v < size; v += w) {
       T const* const from = b + k * row + first + v;
+      if (next) __builtin_prefetch(from + next * row);
       store(to + v, v + w <= valid ? load(from) : load(from, valid > v ? valid - v : 0));
     }
 }
@@ -62,7 +64,8 @@ void pack_panels(columns<T> c, index_t begin, index_t end, index_t depth, T cons
   for (index_t k = 0; k < depth; k += block)
     for (index_t p = begin; p < end; ++p)
       pack_panel(c, p, depth - k < block ? depth - k : block, b + k * row, row,
-                 to + (c.first(p) - c.first(begin)) * depth + k * c.width_of(p));
+                 to + (c.first(p) - c.first(begin)) * depth + k * c.width_of(p),
+                 k + 2 * block <= depth ? block : 0);
 }
 
 /// The same panel for B = transpose of A, A (c.n x depth) row-major.
