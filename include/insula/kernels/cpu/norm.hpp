@@ -80,41 +80,46 @@ struct moments {
   }
 };
 
-/// Takes the moments of V registers of channels over `rows` more positions into mean and squares, which cover `before`.
-/// Two passes over data that the L1 cache holds: the second sums differences from the first one's mean, and if `more` asks for
-/// as many positions that come next, since it reads nothing from afar itself.
+/// Takes the moments of V registers of channels over `rows` more positions into mean and squares, which cover `before`: sums of
+/// differences from the mean so far, or from that of the first `rows`, which are read twice. A mean that is off by d costs rows d^2
+/// roundings, but adds half of rows d^2 to the squares or more, of which these are the digits that any sum loses.
 template <int V, scalar T, class Lanes>
 INSULA_INLINE void take_moments(index_t before, index_t rows, index_t stride, T const* x, Lanes lanes,
-                                index_t valid, bool more, double* mean, double* squares) {
+                                index_t valid, double* mean, double* squares) {
   constexpr int w = simd::width<T>;
+  T c[V * w], one[V * w], two[V * w];
   simd::pack<T> centre[V]{}, first[V]{}, second[V]{};
-  for (index_t r = 0; r < rows; ++r)
+  if (before == 0) {
+    for (index_t r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) centre[v] += simd::load(x + r * stride + v * w, lanes);
+      for (int v = 0; v < V; ++v) centre[v] += simd::load(x + r * stride + v * w, lanes);
+    for (int v = 0; v < V; ++v) simd::store(c + v * w, centre[v] / simd::broadcast(T(rows)));
+  } else {
+    for (index_t i = 0; i < V * w; ++i) c[i] = i < valid ? T(mean[i]) : T(0);
+  }
 #pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) centre[v] /= simd::broadcast(T(rows));
+  for (int v = 0; v < V; ++v) centre[v] = simd::load(c + v * w);
   for (index_t r = 0; r < rows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      if (more) __builtin_prefetch(x + (rows + r) * stride + v * w);
-      auto const d = simd::load(x + r * stride + v * w, lanes) - centre[v];
+      T const* const at = x + r * stride + v * w;
+      __builtin_prefetch(at + 2048 / sizeof(T));
+      auto const d = simd::load(at, lanes) - centre[v];
       first[v] += d;
       second[v] = simd::fma(d, d, second[v]);
     }
-  T c[V * w], one[V * w], two[V * w];
-  for (int v = 0; v < V; ++v)
-    simd::store(c + v * w, centre[v]), simd::store(one + v * w, first[v]),
-        simd::store(two + v * w, second[v]);
-  double const n = double(rows), part = n / (double(before) + n), weight = double(before) * part;
+  for (int v = 0; v < V; ++v) simd::store(one + v * w, first[v]), simd::store(two + v * w, second[v]);
+  double const n = double(rows), part = n / (double(before) + n), weight = double(before) * part,
+               each = 1 / n;
   for (index_t i = 0; i < valid; ++i) {
-    double const shift = double(one[i]) / n, squared = double(two[i]) - shift * shift * n;
+    double const shift = double(one[i]) * each, squared = double(two[i]) - shift * double(one[i]);
     double const difference = double(c[i]) + shift - mean[i];  // Chan, Golub and LeVeque 1983
     mean[i] += difference * part;
     squares[i] += squared + difference * difference * weight;
   }
 }
 
-inline constexpr index_t moment_elements = 4096;  // that the L1 cache holds from one pass to the next
+inline constexpr index_t moment_elements = 4096;  // that the L1 cache holds from some channels to the next
 
 /// Moments of each channel over `rows` positions: out[c] mean, out[channels + c] squares.
 template <scalar T>
@@ -126,8 +131,7 @@ void channel_moments(index_t rows, index_t channels, T const* x, double* out) {
     simd::each_columns<T>(channels, [&](index_t c, auto registers, auto lanes) {
       constexpr int v = decltype(registers)::value;
       index_t const valid = channels - c < v * simd::width<T> ? channels - c : v * simd::width<T>;
-      take_moments<v, T>(r, n, channels, x + r * channels + c, lanes, valid, r + 2 * n <= rows, out + c,
-                         out + channels + c);
+      take_moments<v, T>(r, n, channels, x + r * channels + c, lanes, valid, out + c, out + channels + c);
     });
   }
 }
