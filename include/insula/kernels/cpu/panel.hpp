@@ -172,8 +172,9 @@ void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b
     product_ahead<T> inside = next;
     if (next.between) {
       inside.a = nullptr;
-      index_t const some = next.a ? next_step * depth : 0;
+      index_t const some = next.a ? (next_step * depth < next.count ? next_step * depth : next.count) : 0;
       for (index_t e = 0; e < some; e += index_t(64 / sizeof(T))) __builtin_prefetch(next.a + e, 0, 2);
+      next.count -= some;
     }
     panel_tile<T, R, V, Across>(depth, a, a_step, b, b_step, bias, adds, c, c_row, inside, next_step, last);
     if (next.a) next.a += next_step * depth;
