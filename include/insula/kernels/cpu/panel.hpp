@@ -169,14 +169,15 @@ void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b
   index_t const products = total * depth;  // of all rows with a column: what is read next is spread over them
   index_t const next_step = next.a && products > 0 ? (next.count * R + products - 1) / products : 0;
   for (; m >= R; m -= R, a += Across ? R : R * a_step, c += R * c_row) {
-    product_ahead<T> inside = next;
     if (next.between) {
-      inside.a = nullptr;
-      index_t const some = next.a ? (next_step * depth < next.count ? next_step * depth : next.count) : 0;
+      index_t const some = next_step * depth < next.count ? next_step * depth : next.count;
       for (index_t e = 0; e < some; e += index_t(64 / sizeof(T))) __builtin_prefetch(next.a + e, 0, 2);
-      next.count -= some;
+      next.a += some, next.count -= some;
+      panel_tile<T, R, V, Across>(depth, a, a_step, b, b_step, bias, adds, c, c_row, {next.out}, 0, last);
+      if (next.out) next.out += R * V * width<T>;
+      continue;
     }
-    panel_tile<T, R, V, Across>(depth, a, a_step, b, b_step, bias, adds, c, c_row, inside, next_step, last);
+    panel_tile<T, R, V, Across>(depth, a, a_step, b, b_step, bias, adds, c, c_row, next, next_step, last);
     if (next.a) next.a += next_step * depth;
     if (next.out) next.out += R * V * width<T>;
   }
@@ -214,9 +215,11 @@ void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t 
                    index_t a_step, right_operand<T> b, index_t k0, product_start<T> start, T* out,
                    index_t out_row, product_ahead<T> ahead = {}) {
   constexpr int w = width<T>;
+  constexpr index_t least_asked = register_count == 32 ? 1 : 256;  // rows of a panel: few come by themselves
   for (index_t p = begin; p < end; ++p) {
     if (p > begin) ahead.a = nullptr;  // the first panel has asked for all of it
-    if (!ahead.a && p + 1 < end && !b.row)
+    ahead.between = false;
+    if (!ahead.a && p + 1 < end && !b.row && depth >= least_asked)
       ahead.a = b.at(c, p + 1, k0), ahead.count = depth * c.width_of(p + 1),
       ahead.between = register_count < 32;
     index_t const first = c.first(p);
