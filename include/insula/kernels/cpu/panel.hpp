@@ -209,7 +209,8 @@ struct product_start {
 
 /// C (m x panels [begin, end) of c) = start + A B[k0 .. k0 + depth). C is row-major, `out` points at its column 0.
 /// A is a[i a_step + k], or a[k a_step + i] if Across: a transposed operand costs nothing. One thread; B and A should
-/// fit the L2 cache. What `ahead` names is asked for meanwhile; if it names nothing to read, the next panel of a packed B is.
+/// fit the L2 cache. What `ahead` names is asked for meanwhile; if it names nothing to read, the next panel of a packed B is
+/// (if it is deep, where instructions are scarce).
 template <bool Across = false, scalar T>
 void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t depth, T const* a,
                    index_t a_step, right_operand<T> b, index_t k0, product_start<T> start, T* out,
