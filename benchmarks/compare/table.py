@@ -73,14 +73,15 @@ class Ceilings:
                         kinds[kind] = max(kinds.get(kind, 0.0), m[kind])
 
     def bandwidth(self, threads, size):
-        """Of the next smaller amount that was measured, by kind of access."""
-        memory = self.by_threads[threads]["memory"]
+        """Of the next smaller amount per thread that was measured, by kind of access."""
+        memory, size = self.by_threads[threads]["memory"], size / threads
         return memory[max([n for n in memory if n <= size], default=min(memory))]
 
     def pass_seconds(self, threads, read, written):
-        """A pass that writes less than it reads is made of reading alone, of two numbers read per one written (add), and of copying."""
+        """A pass that writes less than it reads is made of reading alone, of two numbers read per one written (add), and of copying.
+        Others, and what a cache may hold, get the fastest access of any kind."""
         rate = self.bandwidth(threads, read + written)
-        if "copy" not in rate or written > read:  # small enough for a cache
+        if "copy" not in rate or written > read:
             return (read + written) / max(rate.values())
         copying = 2 / rate["copy"]  # seconds per byte written
         adding = 3 / rate["add"] if "add" in rate else copying + 1 / rate["read"]
@@ -322,7 +323,7 @@ def markdown(data):
            "core (of 3^3 convolutions with stride 1 a quarter of the operations, as Winograd's F(4,4) needs; a softmax's "
            "exponentials beside them, and one for every GELU) and of bytes over bandwidth, every input read and every output written "
            "once; of activations, pooling and norms the passes that must follow one another, each at the speed of reading, adding or "
-           "copying alone, by what it does. A goal above it is out of reach of any program here."
+           "copying alone, by what it does, or the fastest of all where it writes more than it reads. A goal above it is out of reach of any program here."
            + (f" {' and '.join(results.older)}: against the same goals, with how many cases reach them." if results.older else ""),
            "", *summary(results), "", *losses(results)]
     if (table := ceilings(results)):

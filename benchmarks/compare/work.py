@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # What each computation cannot do without: operations (two per multiply-add), bytes (every input read once, every output
-# written once), exponentials, and by how much the best algorithm divides the operations. Of what only moves memory the passes, too: bytes
-# that each reads and writes elsewhere, when all of one has to be over before the next. Bounds, not estimates: where in doubt less is
-# counted.
+# written once), exponentials, and by how much the best algorithm divides the operations. Of what only moves memory the passes,
+# too: bytes that each reads and writes elsewhere, when all of one has to be over before the next. Bounds, not estimates: where in
+# doubt less is counted.
 import math
 
 WINOGRAD = 4  # F(4x4, 3x3) in two axes: 36 products for 16 outputs of 9 taps each

@@ -172,7 +172,7 @@ TEST_CASE(
   context<cpu> cx;
   context<plain> reference;
   index_t const positions = 3000, channels = 24, groups = 4, n = positions * channels;
-  for (index_t from : {index_t{0}, index_t{1}, index_t{400}, index_t{2999}}) {
+  for (index_t from : {index_t{0}, index_t{1}, index_t{170}, index_t{400}, index_t{682}, index_t{2999}}) {
     INFO("far away from position " << from << " on");
     auto x = input<float>(n, 1);
     for (index_t i = from * channels; i < n; ++i) x[std::size_t(i)] += 1000;

@@ -14,14 +14,14 @@ namespace insula {
 
 namespace simd {
 
-/// The first `lanes` elements, the rest the lowest number: nothing to largest, and 0 as an exponential.
+/// The first `lanes` elements, the rest -infinity: nothing to largest, and 0 as an exponential.
 template <scalar T>
 INSULA_INLINE pack<T> load_least(T const* p, whole) {
   return load(p);
 }
 template <scalar T>
 INSULA_INLINE pack<T> load_least(T const* p, int lanes) {
-  pack<T> least = broadcast(std::numeric_limits<T>::lowest());
+  pack<T> least = broadcast(-std::numeric_limits<T>::infinity());
 #if defined(INSULA_AVX512)
   if constexpr (sizeof(T) == 4)
     return (pack<T>)_mm512_mask_loadu_ps((__m512)least, __mmask16((1u << lanes) - 1u), p);
@@ -61,19 +61,24 @@ struct natural_exponentials {
   }
 };
 
-/// e <- 2^(factor e - top) of N registers, a fifth fewer instructions. Factor and top are numbers of T and what they lack: of scores
-/// far apart the rounding of either would be seen.
+/// e <- 2^(factor e - top) of N registers, a fifth fewer instructions. In float, factor and top are each a number and what it lacks:
+/// if scores are in the hundreds, the rounding of either would be an error of whole rows. The number is not above the factor, so that
+/// both products of -infinity are -infinity.
 template <scalar T>
 struct powers_of_two {
+  static constexpr bool exact = sizeof(T) == sizeof(double);
   pack<T> factor, factor_rest, top, top_rest;
 
-  powers_of_two(double f, double t) : factor(broadcast(T(f))), top(broadcast(T(t))) {
-    factor_rest = broadcast(T(f - double(T(f)))), top_rest = broadcast(T(t - double(T(t))));
+  powers_of_two(double f, double t) {
+    T const high = double(T(f)) > f ? std::nextafter(T(f), T(0)) : T(f);
+    factor = broadcast(high), factor_rest = broadcast(T(f - double(high)));
+    top = broadcast(T(t)), top_rest = broadcast(T(t - double(T(t))));
   }
   template <int N>
   INSULA_INLINE void operator()(pack<T> (&e)[N]) const {
 #pragma GCC unroll 4
-    for (auto& x : e) x = fma(factor, x, -top) + fma(factor_rest, x, -top_rest);
+    for (auto& x : e)
+      x = exact ? fma(factor, x, -top) : fma(factor, x, -top) + fma(factor_rest, x, -top_rest);
     exp2_all<T>(e);
   }
 };
@@ -155,7 +160,7 @@ namespace detail {
 /// One head of one sample, and how its tokens are cut.
 template <scalar T>
 struct attention_head {
-  /// Forward, the scores of a block of queries stay in the L1 cache; backward, a panel of as many values does.
+  /// Forward, the scores of a block of queries stay in an L1 cache of 48 KB; backward, a panel of as many values does.
   static constexpr index_t key_block_forward = 1536 / index_t(sizeof(T)), query_block = 24;
   static constexpr index_t key_block_backward = 768 / index_t(sizeof(T)), query_block_backward = 96;
   static_assert(key_block_backward % (simd::panel_registers * simd::width<T>) == 0 &&

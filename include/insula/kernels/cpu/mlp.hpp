@@ -43,7 +43,7 @@ void pack_hidden(context<cpu>& cx, hidden_blocks<T> h, index_t width, T const* w
   });
 }
 
-/// C = start + A B, the depth cut so that a panel of B stays in the L1 cache. `next`: m * depth elements that are read next, or
+/// C = start + A B, the depth cut by block_depth. `next`: m * depth elements that are read next, or
 /// null.
 template <scalar T>
 void deep_product(index_t m, simd::columns<T> c, index_t depth, T const* a, index_t a_row,

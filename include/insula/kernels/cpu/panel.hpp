@@ -188,7 +188,8 @@ void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b
                   : R == 12 ? 4
                   : R == 6  ? 4
                             : R / 2),
-                 V, Across>(m, depth, a, a_step, b, b_step, bias, adds, c, c_row, next, total, last);
+                 V, Across>(m, depth, a, a_step, b, b_step, bias, adds, c, c_row, next,
+                            next.between ? m : total, last);
 }
 
 /// Rows of a tile V registers wide.
@@ -210,13 +211,14 @@ struct product_start {
 /// C (m x panels [begin, end) of c) = start + A B[k0 .. k0 + depth). C is row-major, `out` points at its column 0.
 /// A is a[i a_step + k], or a[k a_step + i] if Across: a transposed operand costs nothing. One thread; B and A should
 /// fit the L2 cache. What `ahead` names is asked for meanwhile; if it names nothing to read, the next panel of a packed B is
-/// (if it is deep, where instructions are scarce).
+/// (without AVX-512 only if it has 256 rows or more).
 template <bool Across = false, scalar T>
 void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t depth, T const* a,
                    index_t a_step, right_operand<T> b, index_t k0, product_start<T> start, T* out,
                    index_t out_row, product_ahead<T> ahead = {}) {
   constexpr int w = width<T>;
-  constexpr index_t least_asked = register_count == 32 ? 1 : 256;  // rows of a panel: few come by themselves
+  constexpr index_t least_asked =
+      register_count == 32 ? 1 : 256;  // rows of a panel: fewer the machine fetches by itself
   for (index_t p = begin; p < end; ++p) {
     if (p > begin) ahead.a = nullptr;  // the first panel has asked for all of it
     ahead.between = false;

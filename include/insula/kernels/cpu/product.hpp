@@ -25,8 +25,8 @@ struct even_blocks {
   constexpr index_t end(index_t i) const { return (i + 1) * size < n ? (i + 1) * size : n; }
 };
 
-/// How products are cut: a panel of B that deep stays in the L1 cache, or with AVX-512, whose panels are broad and L2 caches large, in the
-/// L2 cache; block_rows rows of A of that depth in the L2 cache.
+/// How products are cut: a panel of B that deep stays in the L1 cache, or with AVX-512, whose panels are broad and L2 caches large,
+/// in the L2 cache; so do block_rows rows of A of that depth.
 template <scalar T>
 inline constexpr index_t block_depth = (simd::register_count == 32 ? 768 : 384) * 4 / index_t(sizeof(T));
 inline constexpr index_t block_rows = 192;
