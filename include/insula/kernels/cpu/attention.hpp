@@ -61,9 +61,9 @@ struct natural_exponentials {
   }
 };
 
-/// e <- 2^(factor e - top) of N registers, a fifth fewer instructions. In float, factor and top are each a number and what it lacks:
-/// if scores are in the hundreds, the rounding of either would be an error of whole rows. The number is not above the factor, so that
-/// both products of -infinity are -infinity.
+/// e <- 2^(factor e - top) of N registers, a fifth fewer instructions. In float, factor and top are each a number and what it
+/// lacks: if scores are in the hundreds, the rounding of either would be an error of whole rows. The number is not above the
+/// factor, so that both products of -infinity are -infinity.
 template <scalar T>
 struct powers_of_two {
   static constexpr bool exact = sizeof(T) == sizeof(double);

@@ -81,9 +81,9 @@ struct moments {
 };
 
 /// Takes the moments of V registers of channels over `rows` more positions into mean and squares, which cover `before`: sums of
-/// differences from the mean so far, or from that of the first `rows`, which are read twice. If that mean is off by d, the sums lose
-/// digits of rows d^2; but the squares then grow by rows d^2 / 2 or more (before >= rows), so relative to the result no more is lost
-/// than in any sum. rows d^2 must not overflow.
+/// differences from the mean so far, or from that of the first `rows`, which are read twice. If that mean is off by d, the sums
+/// lose digits of rows d^2; but the squares then grow by rows d^2 / 2 or more (before >= rows), so relative to the result no more
+/// is lost than in any sum. rows d^2 must not overflow.
 template <int V, scalar T, class Lanes>
 INSULA_INLINE void take_moments(index_t before, index_t rows, index_t stride, T const* x, Lanes lanes,
                                 index_t valid, double* mean, double* squares) {
