@@ -323,7 +323,8 @@ def markdown(data):
            "core (of 3^3 convolutions with stride 1 a quarter of the operations, as Winograd's F(4,4) needs; a softmax's "
            "exponentials beside them, and one for every GELU) and of bytes over bandwidth, every input read and every output written "
            "once; of activations, pooling and norms the passes that must follow one another, each at the speed of reading, adding or "
-           "copying alone, by what it does, or the fastest of all where it writes more than it reads. A goal above it is out of reach of any program here."
+           "copying alone, by what it does, or the fastest of all where it writes more than it reads. A goal "
+           "above it is out of reach of any program here."
            + (f" {' and '.join(results.older)}: against the same goals, with how many cases reach them." if results.older else ""),
            "", *summary(results), "", *losses(results)]
     if (table := ceilings(results)):

@@ -191,7 +191,7 @@ struct attention_head {
     return {left < key_block ? left : key_block};
   }
   simd::columns<T> head() const { return {width}; }
-  /// Elements of a packed transpose of k or v, of packed values, and of a padded row-major copy.
+  /// Elements of a packed transpose of k or v, of packed values, and of a row-major copy.
   index_t transposed_size() const { return width * simd::columns<T>{tokens}.padded(); }
   index_t packed_size() const { return tokens * head().padded(); }
   index_t copy_size() const { return tokens * padded; }
@@ -212,12 +212,9 @@ struct attention_head {
   void pack_values(index_t block, T* to) const {
     simd::pack_panels(head(), 0, head().panels(), keys(block).n, v + block * key_block * row(), row(), to);
   }
-  /// Copies rows [begin, end) of a head's columns (rows `stride` apart) to rows padded with zeros.
-  void copy_padded(index_t begin, index_t end, T const* from, index_t stride, T* to) const {
-    for (index_t r = begin; r < end; ++r) {
-      simd::copy(width, from + r * stride, to + r * padded);
-      for (index_t e = width; e < padded; ++e) to[r * padded + e] = T(0);
-    }
+  /// Copies a head's columns of all tokens (rows `stride` apart) to rows `padded` apart; what lies between is not written.
+  void copy_rows(T const* from, index_t stride, T* to) const {
+    for (index_t r = 0; r < tokens; ++r) simd::copy(width, from + r * stride, to + r * padded);
   }
 };
 
@@ -346,8 +343,8 @@ struct kernel<op::attention_grad, cpu, T> {
                                                                   a.go + first_row * a.channels + column;
     scratch s(cx, worker);
     T *const q = s.take<T>(head.copy_size()), *const g = s.take<T>(head.copy_size());
-    head.copy_padded(0, tokens, head.q, head.row(), q);
-    head.copy_padded(0, tokens, go, a.channels, g);
+    head.copy_rows(head.q, head.row(), q);
+    head.copy_rows(go, a.channels, g);
     T* const delta = s.take<T>(tokens);  // sum over keys of p gp
     for (index_t i = 0; i < tokens; ++i)
       delta[i] = simd::dot_of_rows(width, o + i * a.channels, go + i * a.channels);
