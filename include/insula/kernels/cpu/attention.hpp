@@ -272,7 +272,6 @@ struct kernel<op::attention, cpu, T> {
     T* const scores = s.take<T>(m * head.key_block);
     T *const top = s.take<T>(m), *const sum = s.take<T>(m), *const out = s.take<T>(m * width);
     for (index_t r = 0; r < m; ++r) top[r] = -std::numeric_limits<T>::infinity(), sum[r] = T(0);
-    for (index_t r = 0; r < m * width; ++r) out[r] = T(0);
 
     for (index_t b = 0; b < head.key_blocks(); ++b) {
       simd::columns<T> const n = head.keys(b), wide{n.padded()};
@@ -283,15 +282,17 @@ struct kernel<op::attention, cpu, T> {
         T* const score = scores + r * wide.n;
         T const most = T(simd::largest_of_row(n.n, score) * factor);
         if (most > top[r]) {
-          T const shrink = std::exp2(top[r] - most);
-          sum[r] *= shrink;
-          simd::scale_row(width, out + r * width, shrink, out + r * width);
+          if (b > 0) {
+            T const shrink = std::exp2(top[r] - most);
+            sum[r] *= shrink;
+            simd::scale_row(width, out + r * width, shrink, out + r * width);
+          }
           top[r] = most;
         }
         sum[r] += simd::exp_of_row(n.n, score, score, simd::powers_of_two<T>(factor, double(top[r])));
       }
       simd::panel_product(m, c, 0, c.panels(), n.n, scores, wide.n,
-                          simd::right_operand<T>{values + first * c.padded(), n.n}, 0, {nullptr, true}, out,
+                          simd::right_operand<T>{values + first * c.padded(), n.n}, 0, {nullptr, b > 0}, out,
                           width);
     }
     for (index_t r = 0; r < m; ++r) {
@@ -303,8 +304,8 @@ struct kernel<op::attention, cpu, T> {
   }
 };
 
-/// Tasks are heads x groups of key blocks: gk and gv of a block belong to one task, gq is a partial sum per group,
-/// added in order.
+/// Tasks are heads x groups of key blocks: gk and gv of a block belong to one task; so does gq if a head has one group, else it is a
+/// partial sum per group, added in order.
 template <scalar T>
 struct kernel<op::attention_grad, cpu, T> {
   using args = typename op::attention_grad::args<T>;
@@ -316,11 +317,14 @@ struct kernel<op::attention_grad, cpu, T> {
     index_t const width = a.channels / a.heads, size = a.tokens * width;
     detail::even_blocks const groups(blocks, chunk_count(blocks, detail::attention_groups(heads, blocks)), 1);
     scratch shared(cx);
-    T* const gq = shared.take<T>(heads * groups.count * size);
+    bool const split = groups.count > 1;
+    T* const gq = split ? shared.take<T>(heads * groups.count * size) : nullptr;
     cx.pool.run(heads * groups.count, [&](index_t task, int worker) {
       index_t const group = task % groups.count;
-      one_group(cx, worker, a, task / groups.count, groups.begin(group), groups.end(group), gq + task * size);
+      one_group(cx, worker, a, task / groups.count, groups.begin(group), groups.end(group),
+                split ? gq + task * size : nullptr);
     });
+    if (!split) return;
     run_chunks(cx, heads * a.tokens, chunk_rows(4 * width), [&](index_t begin, index_t end, index_t, int) {
       for (index_t i = begin; i < end; ++i) {
         index_t const which = i / a.tokens, token = i % a.tokens;
@@ -333,6 +337,8 @@ struct kernel<op::attention_grad, cpu, T> {
   }
 
  private:
+  /// Key blocks [begin, end) of one head. gq: where their part of the queries' gradients is put; null if they are all blocks, then
+  /// it is the gradient.
   static void one_group(context<cpu>& cx, int worker, args const& a, index_t which, index_t begin,
                         index_t end, T* gq) {
     head_type const head(a, which, head_type::key_block_backward);
@@ -348,6 +354,9 @@ struct kernel<op::attention_grad, cpu, T> {
     T* const delta = s.take<T>(tokens);  // sum over keys of p gp
     for (index_t i = 0; i < tokens; ++i)
       delta[i] = simd::dot_of_rows(width, o + i * a.channels, go + i * a.channels);
+    bool const whole = !gq;
+    if (whole) gq = s.take<T>(tokens * width);
+    T* const gradients = a.gqkv + first_row * head.row() + column;
     T *const keys = s.take<T>(head_type::key_block_backward * width),
              *const values = s.take<T>(head_type::key_block_backward * width),
              *const rows = s.take<T>(head_type::key_block_backward * head.head().padded()),
@@ -382,11 +391,13 @@ struct kernel<op::attention_grad, cpu, T> {
                             {nullptr, b > begin}, gq + row * width, width);
       }
       for (index_t j = 0; j < n.n; ++j) {
-        T* const to = a.gqkv + (first_row + key + j) * head.row() + column;
+        T* const to = gradients + (key + j) * head.row();
         simd::assign(a.adds, width, gk + j * width, to + a.channels);
         simd::assign(a.adds, width, gv + j * width, to + 2 * a.channels);
       }
     }
+    for (index_t i = 0; whole && i < tokens; ++i)
+      simd::assign(a.adds, width, gq + i * width, gradients + i * head.row());
   }
 
   static constexpr index_t copied_row_of_keys() {
