@@ -4,6 +4,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include "insula/device/buffer.hpp"
 #include "insula/testing/compare.hpp"
 
 using namespace insula;
@@ -36,6 +37,18 @@ void linear(benchmark::State& state) {
   context<cpu> cx;
   for (auto _ : state)
     run<op::linear, cpu, float>(cx, {rows, in, out, x.data(), w.data(), b.data(), y.data()});
+  count(state, 2.0 * double(rows * in * out));
+}
+
+/// Arguments: rows, in, out.
+void linear_gelu(benchmark::State& state) {
+  index_t const rows = state.range(0), in = state.range(1), out = state.range(2);
+  auto const x = random_vector<float>(rows * in, 1), w = random_vector<float>(in * out, 2),
+             b = random_vector<float>(out, 3);
+  buffer<float, cpu> y(rows * out);
+  context<cpu> cx;
+  for (auto _ : state)
+    run<op::linear_gelu, cpu, float>(cx, {rows, in, out, x.data(), w.data(), b.data(), nullptr, y.data()});
   count(state, 2.0 * double(rows * in * out));
 }
 
@@ -121,6 +134,11 @@ void mlp_sizes(benchmark::internal::Benchmark* b) {
 
 BENCHMARK(panel)->Arg(48)->Arg(384)->Unit(benchmark::kMicrosecond);
 BENCHMARK(linear)->Apply(linear_sizes);
+BENCHMARK(linear_gelu)
+    ->Args({110592, 48, 192})
+    ->Args({13824, 96, 384})
+    ->Args({865, 768, 3072})
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK(linear_grad)->Apply(linear_sizes);
 BENCHMARK(mlp)->Apply(mlp_sizes);
 BENCHMARK(mlp_grad)->Apply(mlp_sizes);

@@ -186,7 +186,7 @@ INSULA_INLINE gelu_pair<T> gelu_with_slope(pack<T> u) {
 /// y = gelu(x) of a row. y may be x.
 template <scalar T>
 void gelu_of_row(index_t n, T const* x, T* y) {
-  constexpr int w = width<T>, at_once = register_count / 4;
+  constexpr int w = width<T>, at_once = 4;
   index_t i = 0;
   for (; i + at_once * w <= n; i += at_once * w) {
     pack<T> u[at_once], p[at_once];
