@@ -356,11 +356,14 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
       for (index_t ow = 0; ow < o.w; ++ow, at += channels) {
         index_t const voxel = ((od * g.stride.d - g.pad.d) * g.in.h + oh * g.stride.h - g.pad.h) * g.in.w +
                               ow * g.stride.w - g.pad.w;
-        index_t const corner = task / o.d * g.in.size() * channels + voxel * channels;
-        ask_ahead(g, a.x + task / o.d * g.in.size() * channels, od, oh + 1, ow);
+        T const* const x = a.x + task / o.d * g.in.size() * channels;
+        index_t const inside = voxel > 0 ? voxel : 0;  // a window may begin in the padding before the volume
+        auto const shift = std::int32_t((voxel - inside) * channels);
+        ask_ahead(g, x, od, oh + 1, ow);
         simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-          auto const x = detail::pool::picked(a.x + (corner + c), offset, a.pick + at + c, lanes);
-          auto const d = x - simd::load(f.mean + c, lanes);
+          auto const most =
+              detail::pool::picked(x + inside * channels + c, shift, offset, a.pick + at + c, lanes);
+          auto const d = most - simd::load(f.mean + c, lanes);
           auto const u = simd::fma(d, simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
           auto const gu = simd::load(a.gy + at + c, lanes) * simd::activation_slope<Act, T>(u);
           simd::store(one + c, simd::load(one + c, lanes) + gu, lanes);

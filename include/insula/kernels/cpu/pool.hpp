@@ -32,22 +32,23 @@ struct holders {
   }
 };
 
-/// x[offset[pick[i]] + i] of every lane.
+/// x[shift + offset[pick[i]] + i] of every lane.
 template <scalar T, class Lanes>
-INSULA_INLINE simd::pack<T> picked(T const* x, std::int32_t const* offset, std::uint8_t const* pick,
-                                   Lanes lanes) {
+INSULA_INLINE simd::pack<T> picked(T const* x, std::int32_t shift, std::int32_t const* offset,
+                                   std::uint8_t const* pick, Lanes lanes) {
 #if defined(INSULA_AVX512)
   if constexpr (sizeof(T) == 4 && std::is_same_v<Lanes, simd::whole>) {
     simd::mask<T> const lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     __m512i const taps = (__m512i)simd::load_bytes<T>(pick, lanes), none = _mm512_setzero_si512();
-    auto const from = lane + (simd::mask<T>)_mm512_mask_i32gather_epi32(none, __mmask16(-1), taps, offset, 4);
+    auto const from =
+        lane + shift + (simd::mask<T>)_mm512_mask_i32gather_epi32(none, __mmask16(-1), taps, offset, 4);
     return (simd::pack<T>)_mm512_mask_i32gather_ps((__m512)none, __mmask16(-1), (__m512i)from, x, 4);
   }
 #elif defined(INSULA_AVX2)
   if constexpr (sizeof(T) == 4 && std::is_same_v<Lanes, simd::whole>) {
     simd::mask<T> const lane = {0, 1, 2, 3, 4, 5, 6, 7};
     __m256i const taps = (__m256i)simd::load_bytes<T>(pick, lanes);
-    auto const from = lane + (simd::mask<T>)_mm256_i32gather_epi32(offset, taps, 4);
+    auto const from = lane + shift + (simd::mask<T>)_mm256_i32gather_epi32(offset, taps, 4);
     return (simd::pack<T>)_mm256_i32gather_ps(x, (__m256i)from, 4);
   }
 #endif
@@ -55,7 +56,7 @@ INSULA_INLINE simd::pack<T> picked(T const* x, std::int32_t const* offset, std::
   int n = w;
   if constexpr (std::is_same_v<Lanes, int>) n = lanes;
   simd::pack<T> v{};
-  for (int i = 0; i < n; ++i) v[i] = x[offset[pick[i]] + i];
+  for (int i = 0; i < n; ++i) v[i] = x[shift + offset[pick[i]] + i];
   return v;
 }
 
