@@ -23,12 +23,20 @@ void count(benchmark::State& state, index_t elements) {
       benchmark::Counter(4e-9 * double(elements), benchmark::Counter::kIsIterationInvariantRate);
 }
 
+/// A copy where networks have their tensors, see memory_block.
+buffer<float, cpu> as_tensor(std::vector<float> const& from) {
+  buffer<float, cpu> to(index_t(from.size()));
+  std::copy(from.begin(), from.end(), to.data());
+  return to;
+}
+
 /// Arguments: rows, width.
 void layer_norm(benchmark::State& state) {
   index_t const rows = state.range(0), width = state.range(1);
-  auto const x = random_vector<float>(rows * width, 1), w = random_vector<float>(width, 2),
-             b = random_vector<float>(width, 3);
-  auto y = testing::poisoned<float>(rows * width), stats = testing::poisoned<float>(2 * rows);
+  auto const x = as_tensor(random_vector<float>(rows * width, 1)),
+             w = as_tensor(random_vector<float>(width, 2)), b = as_tensor(random_vector<float>(width, 3));
+  auto y = as_tensor(testing::poisoned<float>(rows * width)),
+       stats = as_tensor(testing::poisoned<float>(2 * rows));
   context<cpu> cx;
   for (auto _ : state)
     run<op::layer_norm, cpu, float>(
@@ -38,10 +46,11 @@ void layer_norm(benchmark::State& state) {
 
 void layer_norm_grad(benchmark::State& state) {
   index_t const rows = state.range(0), width = state.range(1);
-  auto const x = random_vector<float>(rows * width, 1), gy = random_vector<float>(rows * width, 2),
-             w = random_vector<float>(width, 3);
-  auto gx = testing::poisoned<float>(rows * width);
-  auto gw = random_vector<float>(width, 4), gb = random_vector<float>(width, 5);
+  auto const x = as_tensor(random_vector<float>(rows * width, 1)),
+             gy = as_tensor(random_vector<float>(rows * width, 2)),
+             w = as_tensor(random_vector<float>(width, 3));
+  auto gx = as_tensor(testing::poisoned<float>(rows * width));
+  auto gw = as_tensor(random_vector<float>(width, 4)), gb = as_tensor(random_vector<float>(width, 5));
   std::vector<float> stats(std::size_t(2 * rows), 1.0f);
   context<cpu> cx;
   for (auto _ : state)
@@ -54,9 +63,11 @@ void layer_norm_grad(benchmark::State& state) {
 void group_norm(benchmark::State& state) {
   index_t const positions = state.range(0), channels = state.range(1), groups = state.range(2);
   auto const act = activation(state.range(3));
-  auto const x = random_vector<float>(positions * channels, 1), w = random_vector<float>(channels, 2),
-             b = random_vector<float>(channels, 3);
-  auto y = testing::poisoned<float>(positions * channels), stats = testing::poisoned<float>(2 * groups);
+  auto const x = as_tensor(random_vector<float>(positions * channels, 1)),
+             w = as_tensor(random_vector<float>(channels, 2)),
+             b = as_tensor(random_vector<float>(channels, 3));
+  auto y = as_tensor(testing::poisoned<float>(positions * channels)),
+       stats = as_tensor(testing::poisoned<float>(2 * groups));
   context<cpu> cx;
   for (auto _ : state)
     run<op::group_norm, cpu, float>(cx, {1, positions, channels, groups, 1e-5, act, x.data(), nullptr,
@@ -67,11 +78,12 @@ void group_norm(benchmark::State& state) {
 void group_norm_grad(benchmark::State& state) {
   index_t const positions = state.range(0), channels = state.range(1), groups = state.range(2);
   auto const act = activation(state.range(3));
-  auto const x = random_vector<float>(positions * channels, 1),
-             gy = random_vector<float>(positions * channels, 2), w = random_vector<float>(channels, 3),
-             b = random_vector<float>(channels, 4);
-  auto gx = testing::poisoned<float>(positions * channels);
-  auto gw = random_vector<float>(channels, 5), gb = random_vector<float>(channels, 6);
+  auto const x = as_tensor(random_vector<float>(positions * channels, 1)),
+             gy = as_tensor(random_vector<float>(positions * channels, 2)),
+             w = as_tensor(random_vector<float>(channels, 3)),
+             b = as_tensor(random_vector<float>(channels, 4));
+  auto gx = as_tensor(testing::poisoned<float>(positions * channels));
+  auto gw = as_tensor(random_vector<float>(channels, 5)), gb = as_tensor(random_vector<float>(channels, 6));
   std::vector<float> stats(std::size_t(2 * groups), 1.0f);
   context<cpu> cx;
   for (auto _ : state)
@@ -85,9 +97,10 @@ void group_norm_grad(benchmark::State& state) {
 void batch_norm_pool(benchmark::State& state) {
   op::pool3d_geometry const g{1, {state.range(0), state.range(1), state.range(2)}, 64};
   index_t const n = g.in.size() * g.channels, outputs = g.out().size() * g.channels;
-  auto const x = random_vector<float>(n, 1), w = random_vector<float>(g.channels, 2),
-             b = random_vector<float>(g.channels, 3);
-  auto y = testing::poisoned<float>(outputs), stats = testing::poisoned<float>(3 * g.channels);
+  auto const x = as_tensor(random_vector<float>(n, 1)), w = as_tensor(random_vector<float>(g.channels, 2)),
+             b = as_tensor(random_vector<float>(g.channels, 3));
+  auto y = as_tensor(testing::poisoned<float>(outputs)),
+       stats = as_tensor(testing::poisoned<float>(3 * g.channels));
   std::vector<std::uint8_t> pick(y.size());
   context<cpu> cx;
   for (auto _ : state)
@@ -111,11 +124,14 @@ void batch_norm_pool(benchmark::State& state) {
 void batch_norm_pool_grad(benchmark::State& state) {
   op::pool3d_geometry const g{1, {state.range(0), state.range(1), state.range(2)}, 64};
   index_t const n = g.in.size() * g.channels, outputs = g.out().size() * g.channels;
-  auto const x = random_vector<float>(n, 1), w = random_vector<float>(g.channels, 2),
-             b = random_vector<float>(g.channels, 3), gy = random_vector<float>(outputs, 4);
-  auto y = testing::poisoned<float>(outputs), stats = testing::poisoned<float>(3 * g.channels),
-       gx = testing::poisoned<float>(n);
-  auto gw = random_vector<float>(g.channels, 5), gb = random_vector<float>(g.channels, 6);
+  auto const x = as_tensor(random_vector<float>(n, 1)), w = as_tensor(random_vector<float>(g.channels, 2)),
+             b = as_tensor(random_vector<float>(g.channels, 3)),
+             gy = as_tensor(random_vector<float>(outputs, 4));
+  auto y = as_tensor(testing::poisoned<float>(outputs)),
+       stats = as_tensor(testing::poisoned<float>(3 * g.channels)),
+       gx = as_tensor(testing::poisoned<float>(n));
+  auto gw = as_tensor(random_vector<float>(g.channels, 5)),
+       gb = as_tensor(random_vector<float>(g.channels, 6));
   std::vector<std::uint8_t> pick(y.size());
   context<cpu> cx;
   run<op::batch_norm_pool, cpu, float>(cx, {g,
@@ -152,18 +168,11 @@ void batch_norm_pool_grad(benchmark::State& state) {
 
 void gelu(benchmark::State& state) {
   index_t const n = state.range(0);
-  auto const x = random_vector<float>(n, 1);
-  auto y = testing::poisoned<float>(n);
+  auto const x = as_tensor(random_vector<float>(n, 1));
+  auto y = as_tensor(testing::poisoned<float>(n));
   context<cpu> cx;
   for (auto _ : state) run<op::activate, cpu, float>(cx, {n, activation::gelu, x.data(), y.data()});
   count(state, 2 * n);
-}
-
-/// A copy where networks have their tensors, see memory_block.
-buffer<float, cpu> as_tensor(std::vector<float> const& from) {
-  buffer<float, cpu> to(index_t(from.size()));
-  std::copy(from.begin(), from.end(), to.data());
-  return to;
 }
 
 /// Arguments: tokens, channels, heads, batch. Products of tokens^2 channels: 2 forward, 5 backward.
@@ -214,7 +223,10 @@ void layer_sizes(benchmark::internal::Benchmark* b) {
 void group_sizes(benchmark::internal::Benchmark* b) {
   b->Args({110592, 32, 8, 3});
   for (int act : {0, 2, 3})
-    b->Args({884736, 24, 24, act})->Args({110592, 48, 48, act})->Args({87552, 64, 8, act});
+    b->Args({884736, 24, 24, act})
+        ->Args({884736, 32, 32, act})
+        ->Args({110592, 48, 48, act})
+        ->Args({87552, 64, 8, act});
   b->Unit(benchmark::kMillisecond);
 }
 void attention_sizes(benchmark::internal::Benchmark* b) {

@@ -55,17 +55,25 @@ void with_activation(activation act, F&& f) {
 template <scalar T>
 struct kernel<op::activate, cpu, T> {
   static void run(context<cpu>& cx, typename op::activate::args<T> const& a) {
-    simd::with_activation(a.act, [&](auto act) {
-      run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
-        T const* const x = a.x + begin;
-        T* const y = a.y + begin;
-        if constexpr (decltype(act)::value == activation::gelu)
-          simd::gelu_of_row(end - begin, x, y);
-        else
-          simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
-            simd::store(y + i, simd::activated<decltype(act)::value, T>(simd::load(x + i, lanes)), lanes);
-          });
-      });
+    simd::with_far(a.y, a.n, chunk_elements, a.y == a.x, [&](auto past) {
+      simd::with_activation(a.act,
+                            [&](auto act) { write<decltype(past)::value, decltype(act)::value>(cx, a); });
+    });
+  }
+
+ private:
+  template <bool Past, activation Act>
+  static void write(context<cpu>& cx, op::activate::args<T> const& a) {
+    run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
+      T const* const x = a.x + begin;
+      T* const y = a.y + begin;
+      if constexpr (Act == activation::gelu)
+        simd::gelu_of_row<Past>(end - begin, x, y);
+      else
+        simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
+          simd::put<Past>(y + i, simd::activated<Act, T>(simd::load(x + i, lanes)), lanes);
+        });
+      if constexpr (Past) simd::end_stream();
     });
   }
 };
@@ -74,17 +82,25 @@ template <scalar T>
 struct kernel<op::activate_grad, cpu, T> {
   static void run(context<cpu>& cx, typename op::activate_grad::args<T> const& a) {
     if (!a.gx) return;
-    simd::with_activation(a.act, [&](auto act) {
-      run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
-        T const *const x = a.x + begin, *const gy = a.gy + begin;
-        T* const gx = a.gx + begin;
-        bool const adds = a.adds;
-        simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
-          auto const slope = simd::activation_slope<decltype(act)::value, T>(simd::load(x + i, lanes));
-          auto const old = adds ? simd::load(gx + i, lanes) : simd::zero<T>();
-          simd::store(gx + i, simd::fma(slope, simd::load(gy + i, lanes), old), lanes);
-        });
+    simd::with_far(a.gx, a.n, chunk_elements, a.adds || a.gx == a.gy, [&](auto past) {
+      simd::with_activation(a.act,
+                            [&](auto act) { write<decltype(past)::value, decltype(act)::value>(cx, a); });
+    });
+  }
+
+ private:
+  template <bool Past, activation Act>
+  static void write(context<cpu>& cx, op::activate_grad::args<T> const& a) {
+    run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
+      T const *const x = a.x + begin, *const gy = a.gy + begin;
+      T* const gx = a.gx + begin;
+      bool const adds = a.adds;
+      simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
+        auto const slope = simd::activation_slope<Act, T>(simd::load(x + i, lanes));
+        auto const old = adds ? simd::load(gx + i, lanes) : simd::zero<T>();
+        simd::put<Past>(gx + i, simd::fma(slope, simd::load(gy + i, lanes), old), lanes);
       });
+      if constexpr (Past) simd::end_stream();
     });
   }
 };

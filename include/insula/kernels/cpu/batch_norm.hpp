@@ -147,19 +147,29 @@ struct kernel<op::batch_norm, cpu, T> {
     scratch s(cx);
     auto const f = detail::batch::take_affine<T>(s, channels);
     detail::batch::set_affine<T>(cx, a, a.rows, channels, f);
-    simd::with_activation(a.act, [&](auto act) {
-      run_chunks(cx, a.rows, chunk_rows(channels), [&](index_t begin, index_t end, index_t, int) {
-        for (index_t r = begin; r < end; ++r) {
-          T const *const x = a.x + r * channels, *const skip = a.skip ? a.skip + r * channels : nullptr;
-          T* const y = a.y + r * channels;
-          simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-            auto u = simd::fma(simd::load(x + c, lanes) - simd::load(f.mean + c, lanes),
-                               simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
-            if (skip) u += simd::load(skip + c, lanes);
-            simd::store(y + c, simd::activated<decltype(act)::value, T>(u), lanes);
-          });
-        }
-      });
+    simd::with_far(a.y, a.rows * channels, channels, a.y == a.x || a.y == a.skip, [&](auto past) {
+      simd::with_activation(a.act,
+                            [&](auto act) { write<decltype(past)::value, decltype(act)::value>(cx, a, f); });
+    });
+  }
+
+ private:
+  /// y = act(normalised x + skip)
+  template <bool Past, activation Act>
+  static void write(context<cpu>& cx, op::batch_norm::args<T> const& a, detail::batch::affine<T> const& f) {
+    index_t const channels = a.channels;
+    run_chunks(cx, a.rows, chunk_rows(channels), [&](index_t begin, index_t end, index_t, int) {
+      for (index_t r = begin; r < end; ++r) {
+        T const *const x = a.x + r * channels, *const skip = a.skip ? a.skip + r * channels : nullptr;
+        T* const y = a.y + r * channels;
+        simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+          auto u = simd::fma(simd::load(x + c, lanes) - simd::load(f.mean + c, lanes),
+                             simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
+          if (skip) u += simd::load(skip + c, lanes);
+          simd::put<Past>(y + c, simd::activated<Act, T>(u), lanes);
+        });
+      }
+      if constexpr (Past) simd::end_stream();
     });
   }
 };
@@ -196,10 +206,12 @@ struct kernel<op::batch_norm_grad, cpu, T> {
     });
     detail::batch::add_tasks(tasks, 2 * channels, partial, sums);
     detail::batch::finish_sums<T>(a, a.rows, channels, sums, s.take<double>(2 * channels + 1), to);
-    if (a.gx || a.gskip)
+    if (!a.gx && !a.gskip) return;
+    simd::with_far(a.gx, a.rows * channels, channels, a.adds || a.gx == a.gy, [&](auto past) {
       run_chunks(cx, a.rows, block, [&](index_t begin, index_t end, index_t, int) {
-        write_gradients<Act>(a, f, to, begin, end);
+        write_gradients<Act, decltype(past)::value>(a, f, to, begin, end);
       });
+    });
   }
 
   /// d = x - mean and the gradient at the activation's input, of one register.
@@ -231,7 +243,7 @@ struct kernel<op::batch_norm_grad, cpu, T> {
     });
   }
 
-  template <activation Act>
+  template <activation Act, bool Past>
   static void write_gradients(args const& a, detail::batch::affine<T> const& f,
                               detail::batch::projection<T> const& p, index_t begin, index_t end) {
     index_t const channels = a.channels;
@@ -244,9 +256,10 @@ struct kernel<op::batch_norm_grad, cpu, T> {
         if (!gx) return;
         auto g = simd::fma(gu, simd::load(f.factor + c, lanes), -simd::load(p.constant + c, lanes));
         g = simd::fnma(d, simd::load(p.slope + c, lanes), g);
-        simd::store(gx + c, a.adds ? g + simd::load(gx + c, lanes) : g, lanes);
+        simd::put<Past>(gx + c, a.adds ? g + simd::load(gx + c, lanes) : g, lanes);
       });
     }
+    if constexpr (Past) simd::end_stream();
   }
 };
 
@@ -308,21 +321,24 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
     detail::batch::finish_sums<T>(a, rows, channels, sums, s.take<double>(2 * channels + 1), to);
     if (!a.gx) return;
     index_t const outputs = g.out().size() * channels, plane = g.in.h * g.in.w * channels;
-    cx.pool.run(g.batch * g.in.d, [&](index_t task, int) {
-      index_t const n = task / g.in.d;
-      T const* const x = a.x + task * plane;
-      T* const gx = a.gx + task * plane;
-      detail::pool::unpool_plane<T>(
-          g, task % g.in.d, a.gy + n * outputs, a.pick + n * outputs,
-          [&](index_t p, index_t c, auto lanes, auto gy) {
-            index_t const at = p * channels + c;
-            auto const d = simd::load(x + at, lanes) - simd::load(f.mean + c, lanes);
-            auto const u = simd::fma(d, simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
-            auto const gu = gy * simd::activation_slope<Act, T>(u);
-            auto v = simd::fma(gu, simd::load(f.factor + c, lanes), -simd::load(to.constant + c, lanes));
-            v = simd::fnma(d, simd::load(to.slope + c, lanes), v);
-            simd::store(gx + at, a.adds ? v + simd::load(gx + at, lanes) : v, lanes);
-          });
+    simd::with_far(a.gx, rows * channels, channels, a.adds, [&](auto past) {
+      cx.pool.run(g.batch * g.in.d, [&](index_t task, int) {
+        index_t const n = task / g.in.d;
+        T const* const x = a.x + task * plane;
+        T* const gx = a.gx + task * plane;
+        detail::pool::unpool_plane<T>(
+            g, task % g.in.d, a.gy + n * outputs, a.pick + n * outputs,
+            [&](index_t p, index_t c, auto lanes, auto gy) {
+              index_t const at = p * channels + c;
+              auto const d = simd::load(x + at, lanes) - simd::load(f.mean + c, lanes);
+              auto const u = simd::fma(d, simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
+              auto const gu = gy * simd::activation_slope<Act, T>(u);
+              auto v = simd::fma(gu, simd::load(f.factor + c, lanes), -simd::load(to.constant + c, lanes));
+              v = simd::fnma(d, simd::load(to.slope + c, lanes), v);
+              simd::put<decltype(past)::value>(gx + at, a.adds ? v + simd::load(gx + at, lanes) : v, lanes);
+            });
+        if constexpr (decltype(past)::value) simd::end_stream();
+      });
     });
   }
 

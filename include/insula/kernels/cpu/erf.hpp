@@ -6,7 +6,7 @@
 #include <numbers>
 
 #include "insula/kernels/cpu/exp.hpp"
-#include "insula/kernels/cpu/row.hpp"
+#include "insula/kernels/cpu/stream.hpp"
 
 namespace insula::simd {
 
@@ -183,8 +183,8 @@ INSULA_INLINE gelu_pair<T> gelu_with_slope(pack<T> u) {
   return {g.value[0], g.slope[0]};
 }
 
-/// y = gelu(x) of a row. y may be x.
-template <scalar T>
+/// y = gelu(x) of a row, past the cache if Past, see put. y may be x.
+template <bool Past = false, scalar T>
 void gelu_of_row(index_t n, T const* x, T* y) {
   constexpr int w = width<T>, at_once = 4;
   index_t i = 0;
@@ -194,7 +194,7 @@ void gelu_of_row(index_t n, T const* x, T* y) {
     for (int j = 0; j < at_once; ++j) u[j] = load(x + i + j * w);
     normal_cdf_all<T>(u, p);
 #pragma GCC unroll 8
-    for (int j = 0; j < at_once; ++j) store(y + i + j * w, u[j] * p[j]);
+    for (int j = 0; j < at_once; ++j) put<Past>(y + i + j * w, u[j] * p[j], whole{});
   }
   each_register<T>(n - i,
                    [=](index_t j, auto lanes) { store(y + i + j, gelu<T>(load(x + i + j, lanes)), lanes); });

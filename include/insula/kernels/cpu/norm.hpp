@@ -8,6 +8,7 @@
 #include "insula/kernels/cpu/activation.hpp"
 #include "insula/kernels/cpu/norm_row.hpp"
 #include "insula/kernels/cpu/product.hpp"
+#include "insula/kernels/cpu/stream.hpp"
 #include "insula/op/norm.hpp"
 
 namespace insula {
@@ -173,27 +174,42 @@ struct kernel<op::group_norm, cpu, T> {
       }
     });
 
-    simd::with_activation(a.act, [&](auto act) {
-      chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t) {
-        T const* const mean = affine + n * 3 * channels;
-        T const *const factor = mean + channels, *const offset = factor + channels;
-        for (index_t p = begin; p < end; ++p) {
-          index_t const at = (n * a.positions + p) * channels;
-          T const *const x = a.x + at, *const skip = a.skip ? a.skip + at : nullptr;
-          T* const y = a.y + at;
-          simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-            if constexpr (decltype(act)::value == activation::gelu) {
-              // A GELU is so long that the machine, which looks some hundred instructions ahead, would not see what comes.
-              __builtin_prefetch(y + c + 2048 / sizeof(T), 1);
-              __builtin_prefetch(x + c + 2048 / sizeof(T));
-            }
-            auto u = simd::fma(simd::load(x + c, lanes) - simd::load(mean + c, lanes),
-                               simd::load(factor + c, lanes), simd::load(offset + c, lanes));
-            if (skip) u += simd::load(skip + c, lanes);
-            simd::store(y + c, simd::activated<decltype(act)::value, T>(u), lanes);
-          });
-        }
+    // With registers of half a line, a GELU keeps the halves from meeting on their way past the cache.
+    bool const apart = a.act == activation::gelu && simd::register_bytes < cache_line;
+    bool const reads = a.y == a.x || a.y == a.skip || apart;
+    simd::with_far(a.y, a.batch * a.positions * channels, channels, reads, [&](auto past) {
+      simd::with_activation(a.act, [&](auto act) {
+        write<decltype(past)::value, decltype(act)::value>(cx, a, chunks, affine);
       });
+    });
+  }
+
+ private:
+  /// y = act(normalised x + skip)
+  template <bool Past, activation Act>
+  static void write(context<cpu>& cx, op::group_norm::args<T> const& a, detail::group_chunks const& chunks,
+                    T const* affine) {
+    index_t const channels = a.channels;
+    chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t) {
+      T const* const mean = affine + n * 3 * channels;
+      T const *const factor = mean + channels, *const offset = factor + channels;
+      for (index_t p = begin; p < end; ++p) {
+        index_t const at = (n * a.positions + p) * channels;
+        T const *const x = a.x + at, *const skip = a.skip ? a.skip + at : nullptr;
+        T* const y = a.y + at;
+        simd::each_register<T>(channels, [&](index_t c, auto lanes) {
+          if constexpr (Act == activation::gelu) {
+            // A GELU is so long that the machine, which looks some hundred instructions ahead, would not see what comes.
+            if constexpr (!Past) __builtin_prefetch(y + c + 2048 / sizeof(T), 1);
+            __builtin_prefetch(x + c + 2048 / sizeof(T));
+          }
+          auto u = simd::fma(simd::load(x + c, lanes) - simd::load(mean + c, lanes),
+                             simd::load(factor + c, lanes), simd::load(offset + c, lanes));
+          if (skip) u += simd::load(skip + c, lanes);
+          simd::put<Past>(y + c, simd::activated<Act, T>(u), lanes);
+        });
+      }
+      if constexpr (Past) simd::end_stream();
     });
   }
 };
@@ -236,11 +252,15 @@ struct kernel<op::group_norm_grad, cpu, T> {
       add_weights(a, sums);
       if (a.gx) set_projection(a, sums, affine);
     }
-    if (kept) return write_kept(cx, a, chunks, affine, kept);
-    if (a.gx || a.gskip)
-      chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t) {
-        write_gradients<Act>(a, affine + n * constants * channels, n, begin, end);
-      });
+    bool const reads = a.adds || a.gx == a.gy || kept == a.gx;
+    simd::with_far(a.gx, a.batch * a.positions * channels, channels, reads, [&](auto past) {
+      constexpr bool far = decltype(past)::value;
+      if (kept) return write_kept<far>(cx, a, chunks, affine, kept);
+      if (a.gx || a.gskip)
+        chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t) {
+          write_gradients<Act, far>(a, affine + n * constants * channels, n, begin, end);
+        });
+    });
   }
 
   /// Where the first pass leaves the gradient at the activation's input, or null.
@@ -294,6 +314,7 @@ struct kernel<op::group_norm_grad, cpu, T> {
   }
 
   /// gx, and gskip if it does not hold its result yet, from what the first pass left.
+  template <bool Past>
   static void write_kept(context<cpu>& cx, args const& a, detail::group_chunks const& chunks, T const* affine,
                          T const* kept) {
     index_t const channels = a.channels;
@@ -316,9 +337,10 @@ struct kernel<op::group_norm_grad, cpu, T> {
           auto g = simd::fma(gu, simd::load(factor + c, lanes), -simd::load(constant + c, lanes));
           g = simd::fnma(d, simd::load(slope + c, lanes), g);
           if (a.adds) g += simd::load(gx + c, lanes);
-          simd::store(gx + c, g, lanes);
+          simd::put<Past>(gx + c, g, lanes);
         });
       }
+      if constexpr (Past) simd::end_stream();
     });
   }
 
@@ -357,7 +379,7 @@ struct kernel<op::group_norm_grad, cpu, T> {
       }
   }
 
-  template <activation Act>
+  template <activation Act, bool Past>
   static void write_gradients(args const& a, T const* mean, index_t n, index_t begin, index_t end) {
     index_t const channels = a.channels;
     T const *const factor = mean + channels, *const offset = factor + channels;
@@ -379,9 +401,10 @@ struct kernel<op::group_norm_grad, cpu, T> {
         auto g = simd::fma(gu, simd::load(factor + c, lanes), -simd::load(constant + c, lanes));
         g = simd::fnma(d, simd::load(slope + c, lanes), g);
         if (a.adds) g += simd::load(gx + c, lanes);
-        simd::store(gx + c, g, lanes);
+        simd::put<Past>(gx + c, g, lanes);
       });
     }
+    if constexpr (Past) simd::end_stream();
   }
 };
 
