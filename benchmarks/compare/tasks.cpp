@@ -239,7 +239,7 @@ void task::layer_norm() {
     return;
   }
   float const* const gy = in("gy", rows * c);
-  float *const stats = (arrays_["stats"] = array(2 * rows)).data(), *const gx = out("gx", rows * c),
+  float *const stats = (arrays_["stats"] = array(3 * rows)).data(), *const gx = out("gx", rows * c),
                *const gw = cleared("gw", c), *const gb = cleared("gb", c);
   run_ = [=, this] {
     clear_outputs();
@@ -254,7 +254,7 @@ void task::group_norm() {
   auto const act = activation_of(description_.at("activation"));
   bool const residual = description_.at("skip");
   float const *x = in("x", n), *skip = residual ? in("skip", n) : nullptr, *w = in("w", c), *b = in("b", c);
-  float *const y = out("y", n), *const stats = (arrays_["stats"] = array(2 * groups)).data();
+  float *const y = out("y", n), *const stats = (arrays_["stats"] = array(3 * groups)).data();
   if (!steps()) {
     run_ = [=, this] {
       insula::run<op::group_norm, cpu, float>(cx_,

@@ -36,7 +36,7 @@ void layer_norm(benchmark::State& state) {
   auto const x = as_tensor(random_vector<float>(rows * width, 1)),
              w = as_tensor(random_vector<float>(width, 2)), b = as_tensor(random_vector<float>(width, 3));
   auto y = as_tensor(testing::poisoned<float>(rows * width)),
-       stats = as_tensor(testing::poisoned<float>(2 * rows));
+       stats = as_tensor(testing::poisoned<float>(3 * rows));
   context<cpu> cx;
   for (auto _ : state)
     run<op::layer_norm, cpu, float>(
@@ -51,7 +51,7 @@ void layer_norm_grad(benchmark::State& state) {
              w = as_tensor(random_vector<float>(width, 3));
   auto gx = as_tensor(testing::poisoned<float>(rows * width));
   auto gw = as_tensor(random_vector<float>(width, 4)), gb = as_tensor(random_vector<float>(width, 5));
-  std::vector<float> stats(std::size_t(2 * rows), 1.0f);
+  std::vector<float> stats(std::size_t(3 * rows), 1.0f);
   context<cpu> cx;
   for (auto _ : state)
     run<op::layer_norm_grad, cpu, float>(cx, {rows, width, x.data(), w.data(), stats.data(), gy.data(), false,
@@ -67,7 +67,7 @@ void group_norm(benchmark::State& state) {
              w = as_tensor(random_vector<float>(channels, 2)),
              b = as_tensor(random_vector<float>(channels, 3));
   auto y = as_tensor(testing::poisoned<float>(positions * channels)),
-       stats = as_tensor(testing::poisoned<float>(2 * groups));
+       stats = as_tensor(testing::poisoned<float>(3 * groups));
   context<cpu> cx;
   for (auto _ : state)
     run<op::group_norm, cpu, float>(cx, {1, positions, channels, groups, 1e-5, act, x.data(), nullptr,
@@ -84,7 +84,7 @@ void group_norm_grad(benchmark::State& state) {
              b = as_tensor(random_vector<float>(channels, 4));
   auto gx = as_tensor(testing::poisoned<float>(positions * channels));
   auto gw = as_tensor(random_vector<float>(channels, 5)), gb = as_tensor(random_vector<float>(channels, 6));
-  std::vector<float> stats(std::size_t(2 * groups), 1.0f);
+  std::vector<float> stats(std::size_t(3 * groups), 1.0f);
   context<cpu> cx;
   for (auto _ : state)
     run<op::group_norm_grad, cpu, float>(

@@ -124,7 +124,7 @@ void norms(ledger& l) {
   index_t const positions = 2000, c = 32;
   array x(positions * c, 1), skip(positions * c, 2), w(c, 3), b(c, 4), y(positions * c, 5),
       gy(positions * c, 6);
-  array gx(positions * c, 7), gskip(positions * c, 8), gw(c, 9), gb(c, 10), stats(2 * positions, 11);
+  array gx(positions * c, 7), gskip(positions * c, 8), gw(c, 9), gb(c, 10), stats(3 * positions, 11);
   l.add("layer norm 2000 x 32", [&](context<cpu>& cx) {
     run<op::layer_norm, cpu, float>(cx, {positions, c, 1e-5, x, w, b, y, stats});
   });

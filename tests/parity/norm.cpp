@@ -29,7 +29,7 @@ void check_layer_norm(layer_case const& s, double double_tolerance = 1e-13) {
         auto x = input<T>(n, 1), gy = input<T>(n, 2);
         for (T& v : x) v = T(float(v) + s.shift);
         auto const w = input<T>(s.width, 3), b = input<T>(s.width, 4);
-        auto y = poisoned<T>(n), stats = poisoned<T>(2 * s.rows), gx = target<T>(s.adds, n, 5);
+        auto y = poisoned<T>(n), stats = poisoned<T>(3 * s.rows), gx = target<T>(s.adds, n, 5);
         auto gw = input<T>(s.width, 6), gb = input<T>(s.width, 7);
         run<op::layer_norm, B, T>(cx, {s.rows, s.width, 1e-5, x.data(), given(s.affine, w),
                                        given(s.affine, b), y.data(), given(s.stats, stats)});
@@ -56,7 +56,7 @@ struct group_case {
   float shift = 0;
 };
 
-void check_group_norm(group_case const& s) {
+void check_group_norm(group_case const& s, double double_tolerance = 1e-13) {
   INFO("batch " << s.batch << ", positions " << s.positions << ", channels " << s.channels << ", groups "
                 << s.groups << ", act " << int(s.act) << ", skip " << s.skip << ", in place " << s.in_place);
   check_parity(
@@ -65,7 +65,7 @@ void check_group_norm(group_case const& s) {
         auto x = input<T>(n, 1), gy = input<T>(n, 2);
         for (T& v : x) v = T(float(v) + s.shift);
         auto const skip = input<T>(n, 3), w = input<T>(s.channels, 4), b = input<T>(s.channels, 5);
-        auto y = poisoned<T>(n), stats = poisoned<T>(2 * s.batch * s.groups), gx = target<T>(s.adds, n, 6),
+        auto y = poisoned<T>(n), stats = poisoned<T>(3 * s.batch * s.groups), gx = target<T>(s.adds, n, 6),
              gskip = target<T>(s.skip_adds, n, 7);
         auto gw = input<T>(s.channels, 8), gb = input<T>(s.channels, 9);
         run<op::group_norm, B, T>(
@@ -82,7 +82,7 @@ void check_group_norm(group_case const& s) {
         if (!s.gx) gx = x;
         if (!s.gskip) gskip = x;
         auto own = x, own_skip = skip;  // y may be x or skip
-        auto again = poisoned<T>(2 * s.batch * s.groups);
+        auto again = poisoned<T>(3 * s.batch * s.groups);
         run<op::group_norm, B, T>(
             cx, {s.batch, s.positions, s.channels, s.groups, 1e-5, s.act, own.data(), given(s.skip, skip),
                  given(s.affine, w), given(s.affine, b), own.data(), again.data()});
@@ -93,7 +93,7 @@ void check_group_norm(group_case const& s) {
         return {widened(y),  widened(stats), widened(gx),  widened(gskip),
                 widened(gw), widened(gb),    widened(own), widened(own_skip)};
       },
-      3e-6, 1e-13);
+      3e-6, double_tolerance);
 }
 
 }  // namespace
@@ -124,6 +124,8 @@ TEST_CASE("layer norm keeps its digits when the mean is a thousand deviations aw
   // In double the reference itself has an error of |mean| / deviation units of rounding; in float nothing is lost.
   check_layer_norm({.rows = 33, .width = 50, .stats = false, .shift = 1000}, 2e-12);
   check_layer_norm({.rows = 7, .width = 130, .stats = false, .shift = -3000}, 2e-12);
+  check_layer_norm({.rows = 33, .width = 50, .shift = 1000}, 2e-12);
+  check_layer_norm({.rows = 7, .width = 130, .adds = true, .shift = -3000}, 2e-12);
 }
 
 TEST_CASE("group norm and its gradient on the CPU are the reference at awkward sizes") {
@@ -176,9 +178,9 @@ TEST_CASE(
     INFO("far away from position " << from << " on");
     auto x = input<float>(n, 1);
     for (index_t i = from * channels; i < n; ++i) x[std::size_t(i)] += 1000;
-    auto y = poisoned<float>(n), stats = poisoned<float>(2 * groups);
+    auto y = poisoned<float>(n), stats = poisoned<float>(3 * groups);
     std::vector<double> const wide(x.begin(), x.end());
-    auto exact = poisoned<double>(n), exact_stats = poisoned<double>(2 * groups);
+    auto exact = poisoned<double>(n), exact_stats = poisoned<double>(3 * groups);
     run<op::group_norm, cpu, float>(cx, {1, positions, channels, groups, 1e-5, activation::none, x.data(),
                                          nullptr, nullptr, nullptr, y.data(), stats.data()});
     run<op::group_norm, plain, double>(
@@ -186,9 +188,33 @@ TEST_CASE(
                     nullptr, exact.data(), exact_stats.data()});
     CHECK(relative_error(y, exact) < 2e-6);
     for (index_t i = 0; i < groups; ++i)
-      CHECK(stats[std::size_t(2 * i + 1)] == Approx(exact_stats[std::size_t(2 * i + 1)]).epsilon(2e-6));
+      CHECK(stats[std::size_t(3 * i + 1)] == Approx(exact_stats[std::size_t(3 * i + 1)]).epsilon(2e-6));
     CHECK(relative_error(stats, exact_stats) < 2e-6);
   }
+}
+
+TEST_CASE("gradients of group norm keep their digits when the mean is a thousand deviations away") {
+  for (activation act : {activation::none, activation::relu, activation::leaky_relu, activation::gelu})
+    for (bool skip : {false, true}) {
+      check_group_norm({.batch = 2,
+                        .positions = 700,
+                        .channels = 12,
+                        .groups = 3,
+                        .act = act,
+                        .skip = skip,
+                        .gskip = skip,
+                        .shift = 1000},
+                       2e-12);
+      check_group_norm({.batch = 1,
+                        .positions = 90,
+                        .channels = 40,
+                        .groups = 40,
+                        .act = act,
+                        .skip = skip,
+                        .adds = true,
+                        .shift = -4000},
+                       2e-12);
+    }
 }
 
 TEST_CASE("the reference gradients of the norms are difference quotients") {
@@ -197,7 +223,7 @@ TEST_CASE("the reference gradients of the norms are difference quotients") {
     index_t const rows = 3, width = 6;
     auto const x = input<double>(rows * width, 1), w = input<double>(width, 2), b = input<double>(width, 3),
                gy = input<double>(rows * width, 4);
-    auto stats = poisoned<double>(2 * rows), gx = poisoned<double>(rows * width);
+    auto stats = poisoned<double>(3 * rows), gx = poisoned<double>(rows * width);
     auto const loss = [&](std::vector<double> const& xs, std::vector<double> const& ws,
                           std::vector<double> const& bs) {
       auto y = poisoned<double>(rows * width);
@@ -220,7 +246,7 @@ TEST_CASE("the reference gradients of the norms are difference quotients") {
       std::vector<std::vector<double>> const in{input<double>(n, 1), input<double>(n, 2),
                                                 input<double>(channels, 3), input<double>(channels, 4)};
       auto const gy = input<double>(n, 5);
-      auto stats = poisoned<double>(2 * batch * groups);
+      auto stats = poisoned<double>(3 * batch * groups);
       auto const loss = [&](std::vector<std::vector<double>> const& a) {
         auto y = poisoned<double>(n);
         run<op::group_norm, plain, double>(

@@ -53,7 +53,7 @@ TEST_CASE("activations written past the caches are the same") {
 TEST_CASE("group norm written past the caches is the same") {
   auto const x = input<float>(size, 1), gy = input<float>(size, 2), w = input<float>(channels, 3),
              b = input<float>(channels, 4);
-  std::vector<float> stats(8), gw(channels), gb(channels);
+  std::vector<float> stats(12), gw(channels), gb(channels);
   for (activation act : {activation::none, activation::leaky_relu, activation::gelu}) {
     check_far([&](context<cpu>& cx, float* y) {
       run<op::group_norm, cpu, float>(
@@ -69,7 +69,7 @@ TEST_CASE("group norm written past the caches is the same") {
 
 TEST_CASE("group norm's gradient that leaves a shortcut's is the same past the caches") {
   auto const x = input<float>(size, 1), gy = input<float>(size, 2), skip = input<float>(size, 3);
-  std::vector<float> stats(8), gskip(static_cast<std::size_t>(size)), y(static_cast<std::size_t>(size));
+  std::vector<float> stats(12), gskip(static_cast<std::size_t>(size)), y(static_cast<std::size_t>(size));
   context<cpu> cx;
   run<op::group_norm, cpu, float>(cx, {1, rows, channels, 4, 1e-5, activation::relu, x.data(), skip.data(),
                                        nullptr, nullptr, y.data(), stats.data()});

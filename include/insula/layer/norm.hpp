@@ -30,7 +30,7 @@ struct layer_norm_with : leaf<layer_norm_with<Affine, Eps>> {
     else
       return {};
   }
-  static constexpr index_t saved(dims in) { return 2 * in.positions(); }
+  static constexpr index_t saved(dims in) { return 3 * in.positions(); }
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
     constexpr bool a = Affine == learned::yes;
@@ -102,7 +102,7 @@ struct group_norm : leaf<group_norm<Groups, Act, Affine>> {
 
   static constexpr inferred infer(dims in) { return detail::group_infer<Groups>(in); }
   static constexpr parameter_list parameters(dims in) { return detail::affine_parameters<Affine>(in); }
-  static constexpr index_t saved(dims in) { return 2 * detail::group_count<Groups>(in); }
+  static constexpr index_t saved(dims in) { return 3 * detail::group_count<Groups>(in); }
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
     detail::group_norm_forward<Groups, Affine, Act, B, T>(cx, s, m, nullptr);
@@ -125,7 +125,7 @@ struct group_norm_add : join<group_norm_add<Groups, Act, Affine>> {
     return a == b ? detail::group_infer<Groups>(a) : misfit(fault::residual, a.size(), b.size());
   }
   static constexpr parameter_list parameters(dims in) { return detail::affine_parameters<Affine>(in); }
-  static constexpr index_t saved(dims in) { return 2 * detail::group_count<Groups>(in); }
+  static constexpr index_t saved(dims in) { return 3 * detail::group_count<Groups>(in); }
   template <class B, class T>
   static void forward(context<B>& cx, step const* s, arena<T> const& m) {
     detail::group_norm_forward<Groups, Affine, Act, B, T>(cx, s, m, m.read(s->x2));

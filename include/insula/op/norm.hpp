@@ -15,7 +15,8 @@ struct layer_norm {
     T const* x;      // (rows, width)
     T const *w, *b;  // (width) or both null
     T* y;            // (rows, width), may be x if stats is null
-    T* stats;        // (rows, 2): mean, 1/sqrt(var + eps); null if no gradient will be asked for
+    T* stats;  // (rows, 3): mean, 1/sqrt(var + eps), what rounding took from the mean; null if no gradient will be
+               // asked for
   };
 };
 
@@ -42,7 +43,7 @@ struct group_norm {
     T const* skip;   // same shape, or null
     T const *w, *b;  // (channels) or both null
     T* y;            // same shape as x; may be x or skip if no gradient will be asked for
-    T* stats;        // (batch, groups, 2): mean, 1/sqrt(var + eps)
+    T* stats;        // (batch, groups, 3): mean, 1/sqrt(var + eps), what rounding took from the mean
   };
 };
 

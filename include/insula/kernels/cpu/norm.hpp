@@ -20,7 +20,9 @@ struct kernel<op::layer_norm, cpu, T> {
       for (index_t r = begin; r < end; ++r) {
         auto const stats = simd::statistics_of_row(a.width, a.x + r * a.width, a.eps);
         simd::normalise_row(a.width, a.x + r * a.width, stats, a.w, a.b, a.y + r * a.width);
-        if (a.stats) a.stats[2 * r] = stats.mean + stats.shift, a.stats[2 * r + 1] = stats.rstd;
+        if (!a.stats) continue;
+        T* const kept = a.stats + 3 * r;
+        kept[0] = stats.mean, kept[1] = stats.rstd, kept[2] = stats.shift;
       }
     });
   }
@@ -39,7 +41,7 @@ struct kernel<op::layer_norm_grad, cpu, T> {
       T* const gb = gw ? gw + a.width : nullptr;
       if (gw) simd::clear(2 * a.width, gw);
       for (index_t r = begin; r < end; ++r) {
-        simd::row_statistics<T> const stats{a.stats[2 * r], T(0), a.stats[2 * r + 1]};
+        simd::row_statistics<T> const stats{a.stats[3 * r], a.stats[3 * r + 2], a.stats[3 * r + 1]};
         index_t const at = r * a.width;
         simd::normalise_row_grad<T>(a.width, a.x + at, stats, a.w, a.gy + at, nullptr, a.adds,
                                     a.gx ? a.gx + at : nullptr, gw, gb);
@@ -164,13 +166,13 @@ struct kernel<op::group_norm, cpu, T> {
         for (index_t c = first; c < first + per_group; ++c) all.merge({rows, from[c], from[channels + c]});
       }
       double const rstd = 1 / std::sqrt(all.squares / all.count + a.eps);
-      T const mean = T(all.mean);
-      a.stats[2 * task] = mean, a.stats[2 * task + 1] = T(rstd);
+      T const mean = T(all.mean), rest = T(all.mean - double(mean));
+      a.stats[3 * task] = mean, a.stats[3 * task + 1] = T(rstd), a.stats[3 * task + 2] = rest;
       for (index_t c = first; c < first + per_group; ++c) {
         double const factor = rstd * (a.w ? double(a.w[c]) : 1.0);
         T* const to = affine + n * 3 * channels + c;
         to[0] = mean, to[channels] = T(factor);  // the offset makes up for the rounding of the mean
-        to[2 * channels] = T((a.b ? double(a.b[c]) : 0.0) - (all.mean - double(mean)) * factor);
+        to[2 * channels] = T((a.b ? double(a.b[c]) : 0.0) - double(rest) * factor);
       }
     });
 
@@ -249,6 +251,11 @@ struct kernel<op::group_norm_grad, cpu, T> {
           sums[i] = total;
         }
       });
+      for (index_t i = 0; i < a.batch * channels; ++i) {  // sums over x minus the unrounded mean
+        index_t const n = i / channels, c = i % channels;
+        double* const of = sums + n * 2 * channels;
+        of[channels + c] -= double(a.stats[3 * (n * a.groups + c / (channels / a.groups)) + 2]) * of[c];
+      }
       add_weights(a, sums);
       if (a.gx) set_projection(a, sums, affine);
     }
@@ -278,11 +285,12 @@ struct kernel<op::group_norm_grad, cpu, T> {
     index_t const per_group = a.channels / a.groups;
     for (index_t n = 0; n < a.batch; ++n)
       for (index_t c = 0; c < a.channels; ++c) {
-        T const* const stats = a.stats + 2 * (n * a.groups + c / per_group);
+        T const* const stats = a.stats + 3 * (n * a.groups + c / per_group);
         T* const to = affine + n * constants * a.channels + c;
+        double const factor = double(stats[1]) * (a.w ? double(a.w[c]) : 1.0);
         to[0] = stats[0];
-        to[a.channels] = stats[1] * (a.w ? a.w[c] : T(1));
-        to[2 * a.channels] = a.b ? a.b[c] : T(0);
+        to[a.channels] = T(factor);
+        to[2 * a.channels] = T((a.b ? double(a.b[c]) : 0.0) - double(stats[2]) * factor);
       }
   }
 
@@ -351,7 +359,7 @@ struct kernel<op::group_norm_grad, cpu, T> {
       for (index_t n = 0; n < a.batch; ++n) {
         double const* const from = sums + n * 2 * a.channels + c;
         gb += from[0];
-        gw += from[a.channels] * double(a.stats[2 * (n * a.groups + c / per_group) + 1]);
+        gw += from[a.channels] * double(a.stats[3 * (n * a.groups + c / per_group) + 1]);
       }
       if (a.gw) a.gw[c] += T(gw);
       if (a.gb) a.gb[c] += T(gb);
@@ -364,7 +372,8 @@ struct kernel<op::group_norm_grad, cpu, T> {
     double const count = double(a.positions * per_group);
     for (index_t n = 0; n < a.batch; ++n)
       for (index_t g = 0; g < a.groups; ++g) {
-        double const rstd = double(a.stats[2 * (n * a.groups + g) + 1]);
+        T const* const stats = a.stats + 3 * (n * a.groups + g);
+        double const rstd = double(stats[1]);
         double const* const from = sums + n * 2 * a.channels;
         double sum = 0, slope = 0;
         for (index_t c = g * per_group; c < (g + 1) * per_group; ++c) {
@@ -373,8 +382,9 @@ struct kernel<op::group_norm_grad, cpu, T> {
         }
         for (index_t c = g * per_group; c < (g + 1) * per_group; ++c) {
           T* const to = affine + n * constants * a.channels + c;
-          to[3 * a.channels] = T(rstd * sum / count);
-          to[4 * a.channels] = T(rstd * rstd * rstd * slope / count);
+          double const lean = rstd * rstd * rstd * slope / count;
+          to[3 * a.channels] = T(rstd * sum / count - double(stats[2]) * lean);
+          to[4 * a.channels] = T(lean);
         }
       }
   }

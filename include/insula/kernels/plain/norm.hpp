@@ -11,6 +11,20 @@
 
 namespace insula {
 
+namespace detail {
+
+/// What the backward pass needs of one set of numbers: the mean as two numbers of T, else its rounding would be an error of all.
+template <scalar T>
+void keep_statistics(double mean, double rstd, T* stats) {
+  stats[0] = T(mean), stats[1] = T(rstd), stats[2] = T(mean - double(stats[0]));
+}
+template <scalar T>
+double kept_mean(T const* stats) {
+  return double(stats[0]) + double(stats[2]);
+}
+
+}  // namespace detail
+
 template <scalar T>
 struct kernel<op::layer_norm, plain, T> {
   static void run(context<plain>&, op::layer_norm::args<T> const& a) {
@@ -24,7 +38,7 @@ struct kernel<op::layer_norm, plain, T> {
       double const rstd = 1 / std::sqrt(variance / double(a.width) + a.eps);
       for (index_t c = 0; c < a.width; ++c)
         y[c] = T((double(x[c]) - mean) * rstd * (a.w ? double(a.w[c]) : 1.0) + (a.b ? double(a.b[c]) : 0.0));
-      if (a.stats) a.stats[2 * r] = T(mean), a.stats[2 * r + 1] = T(rstd);
+      if (a.stats) detail::keep_statistics(mean, rstd, a.stats + 3 * r);
     }
   }
 };
@@ -34,7 +48,7 @@ struct kernel<op::layer_norm_grad, plain, T> {
   static void run(context<plain>&, op::layer_norm_grad::args<T> const& a) {
     for (index_t r = 0; r < a.rows; ++r) {
       T const *const x = a.x + r * a.width, *const gy = a.gy + r * a.width;
-      double const mean = double(a.stats[2 * r]), rstd = double(a.stats[2 * r + 1]);
+      double const mean = detail::kept_mean(a.stats + 3 * r), rstd = double(a.stats[3 * r + 1]);
       double sum = 0, slope = 0;
       for (index_t c = 0; c < a.width; ++c) {
         double const unit = (double(x[c]) - mean) * rstd;
@@ -77,8 +91,7 @@ struct kernel<op::group_norm, plain, T> {
                            (a.b ? double(a.b[c]) : 0.0) + (a.skip ? double(a.skip[i]) : 0.0);
           a.y[i] = T(activation_value(a.act, u));
         });
-        T* const stats = a.stats + 2 * (n * a.groups + g);
-        stats[0] = T(mean), stats[1] = T(rstd);
+        detail::keep_statistics(mean, rstd, a.stats + 3 * (n * a.groups + g));
       }
   }
 };
@@ -90,8 +103,8 @@ struct kernel<op::group_norm_grad, plain, T> {
     double const count = double(a.positions * per_group);
     for (index_t n = 0; n < a.batch; ++n)
       for (index_t g = 0; g < a.groups; ++g) {
-        T const* const stats = a.stats + 2 * (n * a.groups + g);
-        double const mean = double(stats[0]), rstd = double(stats[1]);
+        T const* const stats = a.stats + 3 * (n * a.groups + g);
+        double const mean = detail::kept_mean(stats), rstd = double(stats[1]);
         auto const each =
             [&](auto&& visit) {  // visit(element, channel, unit, gradient before the activation)
               for (index_t p = 0; p < a.positions; ++p)
