@@ -248,6 +248,20 @@ TEST_CASE("convolutions of random geometry agree with the plain ones") {
   }
 }
 
+TEST_CASE("depth-wise convolutions whose strides step over inputs agree") {
+  std::uint64_t seed = 500;
+  for (index_t in : {2, 3, 5, 8})
+    for (auto const& [kernel, stride, pad] :
+         {std::tuple{1, 2, 0}, {1, 3, 0}, {2, 3, 0}, {1, 2, 1}, {2, 3, 1}})
+      if (in + 2 * pad >= kernel)
+        for (index_t channels : {4, 19}) {
+          op::conv3d_geometry g{2,        {in, in, in + 1}, channels, channels, cube(kernel), cube(stride),
+                                cube(pad)};
+          g.groups = channels;
+          compare_conv(g, seed += 10);
+        }
+}
+
 TEST_CASE("a row longer than a block, more weights than a slice and more samples than tasks agree") {
   compare_conv({1, {1, 2, 300}, 3, 2, {1, 1, 3}, cube(1), {0, 0, 1}}, 30);
   compare_conv({1, {2, 2, 3}, 200, 40, cube(3), cube(1), cube(1)}, 31);

@@ -50,7 +50,9 @@ bool convolve_few(context<cpu>& cx, lattice const& l, T const* x, weight_source<
 template <scalar T>
 void convolve_any(context<cpu>& cx, lattice const& l, T const* x, T const* w, T const* b, bool adds, T* y,
                   conv_policy policy) {
-  if (is_depthwise(l)) return convolve_depthwise(cx, l, x, w, b, adds, y);
+  bool const reads =
+      l.at[0].taps > 0 && l.at[1].taps > 0 && l.at[2].taps > 0;  // not where strides step over the kernel
+  if (is_depthwise(l) && reads) return convolve_depthwise(cx, l, x, w, b, adds, y);
   if (convolve_few(cx, l, x, weight_source<T>{w, false}, b, adds, y, policy)) return;
   int const m = winograd_of(l, policy);
   if (m == 2) return convolve_winograd<2>(cx, l, x, w, b, adds, y);
