@@ -71,6 +71,20 @@ TEST_CASE("GELU in double is exact to 1e-15") {
   CHECK(slope < 1e-15);
 }
 
+TEST_CASE("the gradient of a ReLU is passed or stopped, whatever it is") {
+  float const infinity = std::numeric_limits<float>::infinity(),
+              nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> const x{-1, -1, 1, nan, 0}, gy{infinity, nan, infinity, 3, nan};
+  auto const check_on = [&]<class B>(context<B>& cx) {
+    auto gx = poisoned<float>(5);
+    run<op::activate_grad, B, float>(cx, {5, activation::relu, x.data(), gy.data(), false, gx.data()});
+    CHECK((gx[0] == 0 && gx[1] == 0 && gx[2] == infinity && gx[3] == 3 && gx[4] == 0));
+  };
+  context<cpu> fast;
+  context<plain> reference;
+  check_on(fast), check_on(reference);
+}
+
 TEST_CASE("activations far out and of NaN are what they should be") {
   context<cpu> cx;
   float const infinity = std::numeric_limits<float>::infinity();

@@ -497,6 +497,69 @@ TEST_CASE("ranks with parts of a batch normalise, differentiate and remember as 
   check_ranks<cpu, float>(1e-6);
 }
 
+TEST_CASE("batch norm of no row says what to do, and its gradient does nothing") {
+  context<cpu> cx;
+  float none[1] = {}, gw[2] = {3, 4}, gb[2] = {5, 6}, stats[6] = {0, 0, 1, 1, 0, 0};
+  auto const batch = norm_statistics::batch;
+  CHECK_THROWS_WITH((run<op::batch_norm, cpu, float>(cx, {0,
+                                                          2,
+                                                          1e-5,
+                                                          activation::none,
+                                                          batch,
+                                                          {},
+                                                          none,
+                                                          nullptr,
+                                                          nullptr,
+                                                          nullptr,
+                                                          0.1,
+                                                          nullptr,
+                                                          nullptr,
+                                                          none,
+                                                          stats})),
+                    Catch::Contains("a variance needs two"));
+  run<op::batch_norm_grad, cpu, float>(cx, {0,
+                                            2,
+                                            activation::none,
+                                            norm_statistics::running,
+                                            {},
+                                            none,
+                                            nullptr,
+                                            nullptr,
+                                            nullptr,
+                                            stats,
+                                            none,
+                                            false,
+                                            none,
+                                            false,
+                                            nullptr,
+                                            gw,
+                                            gb});
+  CHECK((gw[0] == 3 && gw[1] == 4 && gb[0] == 5 && gb[1] == 6));
+}
+
+TEST_CASE("pooling refuses what is no window, by name") {
+  context<cpu> cx;
+  float x[8] = {}, y[8] = {}, stats[3] = {};
+  CHECK_THROWS_WITH(
+      (run<op::max_pool3d, cpu, float>(cx, {{1, cube(2), 1, cube(2), {2, 0, 2}, cube(0)}, x, y, nullptr})),
+      Catch::Contains("max_pool3d: axis 1 has kernel 2, stride 0"));
+  CHECK_THROWS_WITH((run<op::batch_norm_pool, cpu, float>(cx, {{1, cube(2), 1, cube(3), cube(1), cube(0)},
+                                                               1e-5,
+                                                               activation::none,
+                                                               norm_statistics::batch,
+                                                               {},
+                                                               x,
+                                                               nullptr,
+                                                               nullptr,
+                                                               0.1,
+                                                               nullptr,
+                                                               nullptr,
+                                                               y,
+                                                               stats,
+                                                               nullptr})),
+                    Catch::Contains("batch_norm_pool: axis 0 has kernel 3, padding 0 and extent 2"));
+}
+
 TEST_CASE("batch norm of a single row says what to do") {
   context<cpu> cx;
   float x[2] = {1, 2}, y[2];

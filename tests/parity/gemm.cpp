@@ -188,6 +188,16 @@ TEST_CASE("linear with GELU is the reference however the product is cut") {
   check_linear_gelu(26, 25, 700);    // groups of columns
 }
 
+TEST_CASE("a linear layer without inputs is its bias, one without outputs has no gradient") {
+  context<cpu> cx;
+  float const b[3] = {1, 2, 3};
+  float y[6], gx[4] = {7, 7, 7, 7};
+  run<op::linear, cpu, float>(cx, {2, 0, 3, b, b, b, y});
+  for (int i = 0; i < 6; ++i) CHECK(y[i] == b[i % 3]);
+  run<op::linear_grad, cpu, float>(cx, {2, 2, 0, b, b, b, false, gx, nullptr, nullptr});
+  for (float g : gx) CHECK(g == 0);
+}
+
 TEST_CASE("a linear layer without rows leaves weight gradients alone") {
   context<cpu> cx(2);
   std::vector<double> w{1, 2}, gw{3, 4}, gb{5};

@@ -120,6 +120,18 @@ TEST_CASE("layer norm of one column is its bias") {
   CHECK(y == 0.25f);
 }
 
+TEST_CASE("the gradient of layer norm of no row adds nothing") {
+  context<cpu> cx;
+  auto const x = input<float>(7 * 40, 1), w = input<float>(40, 2);
+  std::vector<float> stats(3 * 7, 1.0f), gx(7 * 40), gw(40, 5.0f), gb(40, 6.0f);
+  run<op::layer_norm_grad, cpu, float>(
+      cx, {7, 40, x.data(), w.data(), stats.data(), x.data(), false, gx.data(), gw.data(), gb.data()});
+  auto const before = gw;
+  run<op::layer_norm_grad, cpu, float>(
+      cx, {0, 40, x.data(), w.data(), stats.data(), x.data(), false, gx.data(), gw.data(), gb.data()});
+  CHECK(gw == before);
+}
+
 TEST_CASE("layer norm keeps its digits when the mean is a thousand deviations away") {
   // In double the reference itself has an error of |mean| / deviation units of rounding; in float nothing is lost.
   check_layer_norm({.rows = 33, .width = 50, .stats = false, .shift = 1000}, 2e-12);

@@ -93,6 +93,16 @@ TEST_CASE("vector normalisation on the CPU is the reference, also of very short 
   }
 }
 
+TEST_CASE("a vector with NaN is normalised to NaN") {
+  float const x[4] = {1, std::numeric_limits<float>::quiet_NaN(), 2, 3};
+  float y[4] = {}, z[4] = {};
+  context<cpu> fast;
+  context<plain> reference;
+  run<op::l2_normalise, cpu, float>(fast, {1, 4, x, y});
+  run<op::l2_normalise, plain, float>(reference, {1, 4, x, z});
+  for (int i = 0; i < 4; ++i) CHECK((std::isnan(y[i]) && std::isnan(z[i])));
+}
+
 TEST_CASE("the gradient of vector normalisation agrees with finite differences") {
   context<plain> cx;
   auto const x = input<double>(3 * 7, 1), gy = input<double>(3 * 7, 2);

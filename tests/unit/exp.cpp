@@ -2,8 +2,11 @@
 // Vectorised exponentials against long double.
 #include "insula/kernels/cpu/exp.hpp"
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "support/catch.hpp"
 
@@ -45,6 +48,18 @@ TEMPLATE_TEST_CASE("exponentials are accurate over the normal range", "", float,
   T const edge2 = single ? T(125.9) : T(1021.9);
   CHECK(worst_error<T>(-edge2, edge2, base2<T>, [](long double x) { return std::exp2(x); }) < bound);
   CHECK(worst_error<T>(-1, 1, base2<T>, [](long double x) { return std::exp2(x); }) < bound);
+}
+
+TEMPLATE_TEST_CASE("exponentials of NaN are NaN, whatever it carries", "", float, double) {
+  using bits = std::conditional_t<sizeof(TestType) == 4, std::uint32_t, std::uint64_t>;
+  bits const quiet = std::bit_cast<bits>(std::numeric_limits<TestType>::quiet_NaN());
+  for (bits carried : {bits{0}, bits{1}, bits{37}, bits{255}, bits{256}, bits{511}, bits{1954}, bits{2047}}) {
+    auto const x = simd::broadcast(std::bit_cast<TestType>(bits(quiet | carried)));
+    for (int i = 0; i < simd::width<TestType>; ++i) {
+      CHECK(std::isnan(simd::exp<TestType>(x)[i]));
+      CHECK(std::isnan(simd::exp2<TestType>(x)[i]));
+    }
+  }
 }
 
 TEMPLATE_TEST_CASE("exponentials at and beyond the ends of the range", "", float, double) {

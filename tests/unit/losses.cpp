@@ -131,4 +131,13 @@ TEST_CASE("losses refuse what they cannot use, by name") {
                cross_entropy(var<double, shape<2>, cpu>{v, nullptr, 1, &t}, label + 1);
              }),
              Contains("label[0] is 2"));
+  std::uint8_t const mask[1] = {1};
+  CHECK_THAT(message_of([&] { dice_bce{}(none, mask); }), Contains("dice_bce: the batch is empty"));
+  std::int64_t const patient[1] = {1};
+  negatives<double, 1, 1, cpu> const queue{v, patient};
+  var<double, shape<1>, cpu> const one{v, nullptr, 1, &t};
+  CHECK_THAT(message_of([&] { info_nce<1>{}(none, none, queue, patient); }),
+             Contains("info_nce: the batch is empty"));
+  CHECK_THAT(message_of([&] { info_nce<1>{.temperature = 0}(one, one, queue, patient); }),
+             Contains("info_nce: the temperature is 0"));
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "insula/autograd/tape.hpp"
+#include "insula/base/check.hpp"
 #include "insula/op/pointwise.hpp"
 #include "insula/op/segmentation.hpp"
 
@@ -15,12 +16,13 @@ struct dice_bce_losses {
 
 /// L = dice_weight Dice + bce_weight BCE of logits z against labels (batch, positions, channels), one byte each, by the
 /// formula of op::dice_bce: Dice per sample and channel, then the mean. Adds weight dL/dz to z.grad when the tape runs
-/// backwards. UMBRA's fine-tuning loss (MONAI DiceCELoss(sigmoid=True), one channel).
+/// backwards. Throws error if the batch is empty. UMBRA's fine-tuning loss (MONAI DiceCELoss(sigmoid=True), one channel).
 struct dice_bce {
   double dice_weight = 1, bce_weight = 1;
 
   template <scalar T, static_shape S, backend B>
   dice_bce_losses operator()(var<T, S, B> z, std::uint8_t const* labels, double weight = 1) const {
+    check(z.batch > 0, "dice_bce: the batch is empty");
     tape<B>& t = *z.on;
     double dice = 0, bce = 0;
     T* gz = z.grad ? t.template take<T>(z.size()) : nullptr;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "insula/autograd/tape.hpp"
+#include "insula/base/check.hpp"
 #include "insula/op/pointwise.hpp"
 #include "insula/op/reduce.hpp"
 
@@ -18,6 +19,7 @@ struct negatives {
 /// Contrastive loss of op::info_nce: queries q (unit rows) against their keys k and the queue; keys of the same patient and
 /// empty slots are no negatives. The width of queries, keys and queue is one template argument, so a wrong queue is a
 /// compile error. Adds weight * dL/dq to q.grad. Returns L; *negatives (optional) is the mean number of valid negatives.
+/// Throws error if the batch is empty or the temperature is not positive.
 template <index_t Length>
 struct info_nce {
   double temperature = 0.2;
@@ -29,6 +31,8 @@ struct info_nce {
                     double weight = 1, double* mean_negatives = nullptr) const {
     static_assert(Width == Keys && Keys == QueueWidth,
                   "info_nce: queries, keys and queue differ in width: end both networks with one projection");
+    check(q.batch > 0, "info_nce: the batch is empty");
+    check(temperature > 0, "info_nce: the temperature is ", temperature, ", it must be positive");
     tape<B>& t = *q.on;
     double loss = 0;
     index_t valid = 0;

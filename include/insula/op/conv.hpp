@@ -36,6 +36,7 @@ struct conv3d {
   };
 };
 
+/// gx may be x if gw is null and adds is false.
 struct conv3d_grad {
   template <class T>
   struct args {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ops that move data: patch merging, voxel shuffle, concatenation.
+// Ops that move data: patch merging, voxel shuffle, concatenation, padding.
 #pragma once
 
 #include "insula/op/kernel.hpp"

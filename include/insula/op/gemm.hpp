@@ -31,7 +31,7 @@ struct linear_gelu {
   };
 };
 
-/// gx (+)= gy w^T,  gw += x^T gy,  gb += column sums of gy
+/// gx (+)= gy w^T,  gw += x^T gy,  gb += column sums of gy. gx may be x if gw is null and adds is false.
 struct linear_grad {
   template <class T>
   struct args {

@@ -20,14 +20,13 @@ INSULA_INLINE pack<T> activated(pack<T> u) {
   return u;
 }
 
-/// act'(u)
+/// g act'(u), g being the gradient of the result. ReLU stops g or passes it as it is, NaN of u passes, as in PyTorch.
 template <activation Act, scalar T>
-INSULA_INLINE pack<T> activation_slope(pack<T> u) {
-  if constexpr (Act == activation::relu) return u > zero<T>() ? broadcast(T(1)) : zero<T>();
-  if constexpr (Act == activation::leaky_relu)
-    return u > zero<T>() ? broadcast(T(1)) : broadcast(T(leaky_slope));
-  if constexpr (Act == activation::gelu) return gelu_slope<T>(u);
-  return broadcast(T(1));
+INSULA_INLINE pack<T> through_activation(pack<T> u, pack<T> g) {
+  if constexpr (Act == activation::relu) return u <= zero<T>() ? zero<T>() : g;
+  if constexpr (Act == activation::leaky_relu) return u > zero<T>() ? g : g * broadcast(T(leaky_slope));
+  if constexpr (Act == activation::gelu) return g * gelu_slope<T>(u);
+  return g;
 }
 
 template <activation Act>
@@ -96,9 +95,9 @@ struct kernel<op::activate_grad, cpu, T> {
       T* const gx = a.gx + begin;
       bool const adds = a.adds;
       simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
-        auto const slope = simd::activation_slope<Act, T>(simd::load(x + i, lanes));
-        auto const old = adds ? simd::load(gx + i, lanes) : simd::zero<T>();
-        simd::put<Past>(gx + i, simd::fma(slope, simd::load(gy + i, lanes), old), lanes);
+        auto g = simd::through_activation<Act, T>(simd::load(x + i, lanes), simd::load(gy + i, lanes));
+        if (adds) g += simd::load(gx + i, lanes);
+        simd::put<Past>(gx + i, g, lanes);
       });
       if constexpr (Past) simd::end_stream();
     });

@@ -17,7 +17,7 @@ inline constexpr index_t most_tasks = 256;  // whose partial sums are kept
 /// How many rows a task takes: a whole number of blocks that fit the cache.
 inline index_t task_rows(index_t rows, index_t channels) {
   index_t const block = chunk_rows(channels), share = chunk_count(rows, most_tasks);
-  return chunk_count(share, block) * block;
+  return rows > 0 ? chunk_count(share, block) * block : block;
 }
 
 /// What normalises a channel: (x - mean) factor + offset.
@@ -26,7 +26,7 @@ struct affine {
   T *mean, *factor, *offset;
 };
 
-/// Moments of each channel over the rows of this rank, merged in order.
+/// Moments of each channel over the rows of this rank, merged in order; 0 if it has none.
 template <scalar T>
 void batch_moments(context<cpu>& cx, index_t rows, index_t channels, T const* x, double* mean,
                    double* squares) {
@@ -54,7 +54,8 @@ void batch_moments(context<cpu>& cx, index_t rows, index_t channels, T const* x,
   for (index_t t = 1; t < tasks; ++t)
     merge(double(t * each), double(t + 1 < tasks ? each : rows - t * each), partial + t * 2 * channels,
           partial);
-  for (index_t c = 0; c < channels; ++c) mean[c] = partial[c], squares[c] = partial[channels + c];
+  for (index_t c = 0; c < channels; ++c)
+    mean[c] = tasks > 0 ? partial[c] : 0, squares[c] = tasks > 0 ? partial[channels + c] : 0;
 }
 
 /// Statistics by the rule of a.from as (x - mean) factor + offset; moves the running ones and writes a.stats. From the kept
@@ -222,7 +223,7 @@ struct kernel<op::batch_norm_grad, cpu, T> {
     if constexpr (Act == activation::none) return gy;
     auto u = simd::fma(d, simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
     if (a.skip) u += simd::load(a.skip + at + c, lanes);
-    return gy * simd::activation_slope<Act, T>(u);
+    return simd::through_activation<Act, T>(u, gy);
   }
 
   template <activation Act>
@@ -268,7 +269,7 @@ template <scalar T>
 struct kernel<op::batch_norm_pool, cpu, T> {
   static void run(context<cpu>& cx, op::batch_norm_pool::args<T> const& a) {
     op::pool3d_geometry const& g = a.g;
-    detail::check_pool(g);
+    detail::check_pool(g, "batch_norm_pool");
     extent const out = g.out();
     index_t const channels = g.channels, inputs = g.in.size() * channels, plane = out.h * out.w * channels;
     scratch s(cx);
@@ -294,7 +295,7 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
   using args = op::batch_norm_pool_grad::args<T>;
 
   static void run(context<cpu>& cx, args const& a) {
-    detail::check_pool(a.g);
+    detail::check_pool(a.g, "batch_norm_pool");
     simd::with_activation(a.act, [&](auto act) { run_with<decltype(act)::value>(cx, a); });
   }
 
@@ -332,7 +333,7 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
               index_t const at = p * channels + c;
               auto const d = simd::load(x + at, lanes) - simd::load(f.mean + c, lanes);
               auto const u = simd::fma(d, simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
-              auto const gu = gy * simd::activation_slope<Act, T>(u);
+              auto const gu = simd::through_activation<Act, T>(u, gy);
               auto v = simd::fma(gu, simd::load(f.factor + c, lanes), -simd::load(to.constant + c, lanes));
               v = simd::fnma(d, simd::load(to.slope + c, lanes), v);
               simd::put<decltype(past)::value>(gx + at, a.adds ? v + simd::load(gx + at, lanes) : v, lanes);
@@ -381,7 +382,7 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
               detail::pool::picked(x + inside * channels + c, shift, offset, a.pick + at + c, lanes);
           auto const d = most - simd::load(f.mean + c, lanes);
           auto const u = simd::fma(d, simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
-          auto const gu = simd::load(a.gy + at + c, lanes) * simd::activation_slope<Act, T>(u);
+          auto const gu = simd::through_activation<Act, T>(u, simd::load(a.gy + at + c, lanes));
           simd::store(one + c, simd::load(one + c, lanes) + gu, lanes);
           simd::store(one + channels + c, simd::fma(gu, d, simd::load(one + channels + c, lanes)), lanes);
         });

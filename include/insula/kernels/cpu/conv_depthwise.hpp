@@ -122,17 +122,17 @@ struct depthwise_ring {
                   end = wl.in - wl.start < count ? wl.in - wl.start : count;
     for (index_t h = row_from; h < row_to; ++h) {
       T* const row_memory = memory + row(d, h);
-      T const* const s =
-          x + (((sample * l.at[0].in + d) * l.at[1].in + h) * wl.in + wl.start) * channels_all + channel;
+      index_t const row_start =  // may lie in the padding before the volume
+          (((sample * l.at[0].in + d) * l.at[1].in + h) * wl.in + wl.start) * channels_all + channel;
       for (index_t r = 0; r < all; ++r) {
         T* const y = row_memory + r * register_size;
-        T const* const c = s + r * w;
+        index_t const c = row_start + r * w;
         for (index_t q = 0; q < from; ++q) simd::store(y + q * w, simd::zero<T>());
         if (lanes(r) == w)
-          for (index_t q = from; q < end; ++q) simd::store(y + q * w, simd::load(c + q * channels_all));
+          for (index_t q = from; q < end; ++q) simd::store(y + q * w, simd::load(x + (c + q * channels_all)));
         else
           for (index_t q = from; q < end; ++q)
-            simd::store(y + q * w, simd::load(c + q * channels_all, lanes(r)));
+            simd::store(y + q * w, simd::load(x + (c + q * channels_all), lanes(r)));
         for (index_t q = end; q < count; ++q) simd::store(y + q * w, simd::zero<T>());
       }
     }

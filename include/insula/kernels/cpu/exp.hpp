@@ -92,7 +92,8 @@ INSULA_INLINE void scaled_polynomials(pack<T> const (&f)[N], T const* c, pack<T>
       out[j] = (pack<T>)_mm512_maskz_scalef_pd(__mmask8(-1), (__m512d)p[j], (__m512d)with_n[j]);
 #else
     using bits = typename constants::bits;
-    out[j] = (pack<T>)((bits)p[j] + ((bits)with_n[j] << constants::mantissa));
+    bits const scaled = (bits)p[j] + ((bits)with_n[j] << constants::mantissa);
+    out[j] = (pack<T>)(scaled | (bits)(f[j] != f[j]));  // what a NaN carries is no exponent: it stays NaN
 #endif
   }
 }

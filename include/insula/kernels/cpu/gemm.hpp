@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPU kernels of linear, linear_grad, mlp and mlp_grad.
+// CPU kernels of linear, linear_gelu and linear_grad.
 #pragma once
 
 #include "insula/kernels/cpu/mlp.hpp"

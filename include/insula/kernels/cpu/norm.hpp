@@ -312,7 +312,7 @@ struct kernel<op::group_norm_grad, cpu, T> {
         if constexpr (Act != activation::none) {
           auto u = simd::fma(d, simd::load(factor + c, lanes), simd::load(offset + c, lanes));
           if (skip) u += simd::load(skip + c, lanes);
-          gu *= simd::activation_slope<Act, T>(u);
+          gu = simd::through_activation<Act, T>(u, gu);
           if (to) simd::store(to + c, gu, lanes);
         }
         simd::store(sums + c, simd::load(sums + c, lanes) + gu, lanes);
@@ -404,7 +404,7 @@ struct kernel<op::group_norm_grad, cpu, T> {
         if constexpr (Act != activation::none) {
           auto u = simd::fma(d, simd::load(factor + c, lanes), simd::load(offset + c, lanes));
           if (skip) u += simd::load(skip + c, lanes);
-          gu *= simd::activation_slope<Act, T>(u);
+          gu = simd::through_activation<Act, T>(u, gu);
         }
         if (gskip) simd::store(gskip + c, a.skip_adds ? simd::load(gskip + c, lanes) + gu : gu, lanes);
         if (!gx) return;

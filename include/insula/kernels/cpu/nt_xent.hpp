@@ -56,7 +56,7 @@ struct kernel<op::nt_xent, cpu, T> {
         T const* const z = a.z + r * a.width;
         double square = 0;
         for (index_t c = 0; c < a.width; ++c) square += double(z[c]) * double(z[c]);
-        m.size[r] = std::sqrt(square) > 1e-8 ? std::sqrt(square) : 1e-8;
+        m.size[r] = std::sqrt(square) < 1e-8 ? 1e-8 : std::sqrt(square);  // NaN stays
         for (index_t c = 0; c < a.width; ++c) m.unit[r * a.width + c] = T(double(z[c]) / m.size[r]);
       }
     });

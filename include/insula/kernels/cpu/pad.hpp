@@ -29,6 +29,7 @@ struct kernel<op::pad_end, cpu, T> {
 template <class T>
 struct kernel<op::pad_end_grad, cpu, T> {
   static void run(context<cpu>& cx, op::pad_end_grad::args<T> const& a) {
+    if (!a.gx) return;
     index_t const row = a.in.w * a.channels, wide = a.out.w * a.channels;
     cx.pool.run(a.batch * a.in.d, [&](index_t t, int) {
       index_t const n = t / a.in.d, d = t % a.in.d;

@@ -170,7 +170,7 @@ template <scalar T>
 struct kernel<op::max_pool3d, cpu, T> {
   static void run(context<cpu>& cx, op::max_pool3d::args<T> const& a) {
     op::pool3d_geometry const& g = a.g;
-    detail::check_pool(g);
+    detail::check_pool(g, "max_pool3d");
     extent const out = g.out();
     index_t const inputs = g.in.size() * g.channels, plane = out.h * out.w * g.channels;
     cx.pool.run(g.batch * out.d, [&](index_t task, int) {
@@ -186,7 +186,7 @@ struct kernel<op::max_pool3d_grad, cpu, T> {
   static void run(context<cpu>& cx, op::max_pool3d_grad::args<T> const& a) {
     if (!a.gx) return;
     op::pool3d_geometry const& g = a.g;
-    detail::check_pool(g);
+    detail::check_pool(g, "max_pool3d");
     index_t const outputs = g.out().size() * g.channels, plane = g.in.h * g.in.w * g.channels;
     cx.pool.run(g.batch * g.in.d, [&](index_t task, int) {
       index_t const n = task / g.in.d;

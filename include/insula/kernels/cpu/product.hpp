@@ -138,7 +138,7 @@ class row_products {
   /// Rows [row, row + m) of panels [begin, end).
   void multiply(index_t m, index_t begin, index_t end, index_t row, simd::right_operand<T> b,
                 simd::product_ahead<T> ahead = {}) const {
-    for (index_t i = 0; i < k_.count; ++i)
+    for (index_t i = 0; i == 0 || i < k_.count; ++i)  // of depth 0 there is what the product starts from
       simd::panel_product(m, c_, begin, end, k_.end(i) - k_.begin(i), x_ + row * depth_ + k_.begin(i), depth_,
                           b, k_.begin(i), i == 0 ? start_ : simd::product_start<T>{nullptr, true},
                           u_ + row * n_, n_, ahead);
@@ -185,9 +185,10 @@ void add_column_sums(index_t depth, int size, T const* panel, T* acc) {
   add_column_sums<3>(depth, panel, acc);
 }
 
-/// target[i] += partial[i] + partial[stride + i] + ... in this order, `count` of them.
+/// target[i] += partial[i] + partial[stride + i] + ... in this order, `count` of them, which may be none.
 template <scalar T>
 void add_partials(context<cpu>& cx, index_t n, index_t count, index_t stride, T const* partial, T* target) {
+  if (count == 0) return;
   run_chunks(cx, n, 4096, [&](index_t begin, index_t end, index_t, int) {
     simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
       T const* from = partial + begin + i;

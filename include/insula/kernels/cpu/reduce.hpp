@@ -138,8 +138,8 @@ struct kernel<op::l2_normalise, cpu, T> {
         T const* x = a.x + r * a.width;
         T* y = a.y + r * a.width;
         double const norm = std::sqrt(detail::reduce::sum_of_squares(a.width, x));
-        auto const by =
-            simd::broadcast(T(norm > detail::reduce::least_norm ? norm : detail::reduce::least_norm));
+        auto const by = simd::broadcast(
+            T(norm < detail::reduce::least_norm ? detail::reduce::least_norm : norm));  // NaN stays
         simd::each_register<T>(a.width, [=](index_t c, auto lanes) {
           simd::store(y + c, simd::load(x + c, lanes) / by, lanes);
         });
@@ -157,7 +157,7 @@ struct kernel<op::l2_normalise_grad, cpu, T> {
         T const *x = a.x + r * a.width, *gy = a.gy + r * a.width;
         T* gx = a.gx + r * a.width;
         double const norm = std::sqrt(detail::reduce::sum_of_squares(a.width, x));
-        bool const floored = !(norm > detail::reduce::least_norm);  // then the divisor is a constant
+        bool const floored = norm <= detail::reduce::least_norm;  // then the divisor is a constant
         double const inverse = 1 / (floored ? detail::reduce::least_norm : norm);
         double const along = floored ? 0 : detail::reduce::dot(a.width, x, gy) * inverse;  // y . gy
         auto const scale = simd::broadcast(T(inverse)), part = simd::broadcast(T(along));

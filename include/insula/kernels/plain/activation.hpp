@@ -46,6 +46,13 @@ T activation_slope(activation act, T u) {
   return T(1);
 }
 
+/// g act'(u), g being the gradient of the result. ReLU stops g or passes it as it is, NaN of u passes, as in PyTorch.
+template <scalar T>
+T through_activation(activation act, T u, T g) {
+  if (act == activation::relu) return u <= 0 ? T(0) : g;
+  return activation_slope(act, u) * g;
+}
+
 template <scalar T>
 struct kernel<op::activate, plain, T> {
   static void run(context<plain>&, op::activate::args<T> const& a) {
@@ -58,7 +65,7 @@ struct kernel<op::activate_grad, plain, T> {
   static void run(context<plain>&, op::activate_grad::args<T> const& a) {
     if (!a.gx) return;
     for (index_t i = 0; i < a.n; ++i) {
-      T const g = activation_slope(a.act, a.x[i]) * a.gy[i];
+      T const g = through_activation(a.act, a.x[i], a.gy[i]);
       a.gx[i] = a.adds ? a.gx[i] + g : g;
     }
   }

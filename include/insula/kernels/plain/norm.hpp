@@ -113,7 +113,7 @@ struct kernel<op::group_norm_grad, plain, T> {
                   double const unit = (double(a.x[i]) - mean) * rstd;
                   double const u = unit * (a.w ? double(a.w[c]) : 1.0) + (a.b ? double(a.b[c]) : 0.0) +
                                    (a.skip ? double(a.skip[i]) : 0.0);
-                  visit(i, c, unit, double(a.gy[i]) * activation_slope(a.act, u));
+                  visit(i, c, unit, through_activation(a.act, u, double(a.gy[i])));
                 }
             };
         double sum = 0, slope = 0;

@@ -29,7 +29,7 @@ struct kernel<op::nt_xent, plain, T> {
     for (index_t r = 0; r < rows; ++r) {
       double square = 0;
       for (index_t c = 0; c < width; ++c) square += double(a.z[r * width + c]) * double(a.z[r * width + c]);
-      size[std::size_t(r)] = std::sqrt(square) > 1e-8 ? std::sqrt(square) : 1e-8;
+      size[std::size_t(r)] = std::sqrt(square) < 1e-8 ? 1e-8 : std::sqrt(square);  // NaN stays
       for (index_t c = 0; c < width; ++c)
         unit[std::size_t(r * width + c)] = double(a.z[r * width + c]) / size[std::size_t(r)];
     }

@@ -31,6 +31,7 @@ struct kernel<op::pad_end, plain, T> {
 template <class T>
 struct kernel<op::pad_end_grad, plain, T> {
   static void run(context<plain>&, op::pad_end_grad::args<T> const& a) {
+    if (!a.gx) return;
     detail::matching_rows(a.batch, a.in, a.out, [&](index_t to, index_t from) {
       for (index_t i = 0; i < a.in.w * a.channels; ++i) {
         T& gx = a.gx[to * a.in.w * a.channels + i];

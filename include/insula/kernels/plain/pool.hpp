@@ -12,12 +12,16 @@ namespace insula {
 
 namespace detail {
 
-inline void check_pool(op::pool3d_geometry const& g) {
-  check(g.kernel.size() <= 255, "max_pool3d: a window has ", g.kernel.size(), " voxels, at most are 255");
-  for (int i = 0; i < 3; ++i)
-    check(2 * g.pad[i] <= g.kernel[i] && g.in[i] + 2 * g.pad[i] >= g.kernel[i], "max_pool3d: axis ", i,
+inline void check_pool(op::pool3d_geometry const& g, char const* name) {
+  for (int i = 0; i < 3; ++i) {
+    check(g.kernel[i] >= 1 && g.stride[i] >= 1 && g.pad[i] >= 0, name, ": axis ", i, " has kernel ",
+          g.kernel[i], ", stride ", g.stride[i], " and padding ", g.pad[i],
+          ": kernel and stride are at least 1, the padding is not negative");
+    check(2 * g.pad[i] <= g.kernel[i] && g.in[i] + 2 * g.pad[i] >= g.kernel[i], name, ": axis ", i,
           " has kernel ", g.kernel[i], ", padding ", g.pad[i], " and extent ", g.in[i],
           ": the padding is at most half the kernel, and the padded extent at least the kernel");
+  }
+  check(g.kernel.size() <= 255, name, ": a window has ", g.kernel.size(), " voxels, at most are 255");
 }
 
 /// Calls f(tap, voxel) for the taps of window o (flat index of one sample's output) that lie in the volume, in order.
@@ -39,7 +43,7 @@ template <class T>
 struct kernel<op::max_pool3d, plain, T> {
   static void run(context<plain>&, typename op::max_pool3d::args<T> const& a) {
     op::pool3d_geometry const& g = a.g;
-    detail::check_pool(g);
+    detail::check_pool(g, "max_pool3d");
     index_t const outputs = g.out().size();
     for (index_t n = 0; n < g.batch; ++n)
       for (index_t o = 0; o < outputs; ++o)
@@ -62,7 +66,7 @@ struct kernel<op::max_pool3d_grad, plain, T> {
   static void run(context<plain>&, typename op::max_pool3d_grad::args<T> const& a) {
     if (!a.gx) return;
     op::pool3d_geometry const& g = a.g;
-    detail::check_pool(g);
+    detail::check_pool(g, "max_pool3d");
     index_t const outputs = g.out().size();
     if (!a.adds)
       for (index_t i = 0; i < g.batch * g.in.size() * g.channels; ++i) a.gx[i] = 0;

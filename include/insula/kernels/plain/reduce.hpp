@@ -44,7 +44,7 @@ struct kernel<op::l2_normalise, plain, T> {
       T const* x = a.x + r * a.width;
       double square = 0;
       for (index_t c = 0; c < a.width; ++c) square += double(x[c]) * double(x[c]);
-      double const norm = std::sqrt(square) > 1e-12 ? std::sqrt(square) : 1e-12;
+      double const norm = std::sqrt(square) < 1e-12 ? 1e-12 : std::sqrt(square);  // NaN stays
       for (index_t c = 0; c < a.width; ++c) a.y[r * a.width + c] = T(double(x[c]) / norm);
     }
   }
@@ -63,7 +63,7 @@ struct kernel<op::l2_normalise_grad, plain, T> {
       for (index_t c = 0; c < a.width; ++c) {
         // Below the floor the divisor is a constant.
         double const g =
-            norm > 1e-12 ? (double(gy[c]) - double(x[c]) * dot / square) / norm : double(gy[c]) / 1e-12;
+            norm <= 1e-12 ? double(gy[c]) / 1e-12 : (double(gy[c]) - double(x[c]) * dot / square) / norm;
         T& gx = a.gx[r * a.width + c];
         gx = a.adds ? gx + T(g) : T(g);
       }
