@@ -296,7 +296,7 @@ struct kernel<op::window_attention_grad, cpu, T> {
   using sizes = windowed::sizes<T>;
   using stages_type = windowed::gradient<T>;
   using slot_type = windowed::gradient_slot<T>;
-  static constexpr index_t many_windows = 64, most_chunks = 64, most_slots = 8;
+  static constexpr index_t many_windows = 64, most_chunks = 64, most_slots = 4;
   static constexpr index_t group = windowed::group;
 
   static windowed::weight_sums<T> targets(arguments const& a) {
