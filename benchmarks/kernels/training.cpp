@@ -18,11 +18,22 @@ void bytes(benchmark::State& state, index_t floats) {
       benchmark::Counter(4e-9 * double(floats), benchmark::Counter::kIsIterationInvariantRate);
 }
 
+/// (rows, width), each row of unit length.
+std::vector<float> unit_rows(index_t rows, index_t width, std::uint64_t stream) {
+  auto x = random_vector<float>(rows * width, stream);
+  for (index_t r = 0; r < rows; ++r) {
+    double square = 0;
+    for (index_t c = 0; c < width; ++c) square += double(x[r * width + c]) * double(x[r * width + c]);
+    for (index_t c = 0; c < width; ++c) x[r * width + c] *= float(1 / std::sqrt(square));
+  }
+  return x;
+}
+
 /// Arguments: queries, width, keys in the queue. Forward and gradient in one pass.
 void info_nce(benchmark::State& state) {
   index_t const batch = state.range(0), width = state.range(1), length = state.range(2);
-  auto const q = random_vector<float>(batch * width, 1), k = random_vector<float>(batch * width, 2),
-             queue = random_vector<float>(length * width, 3);
+  auto const q = unit_rows(batch, width, 1), k = unit_rows(batch, width, 2),
+             queue = unit_rows(length, width, 3);
   auto gq = testing::poisoned<float>(batch * width);
   std::vector<std::int64_t> const patient(std::size_t(batch), 1), queued(std::size_t(length), 2);
   double loss = 0;
