@@ -32,7 +32,7 @@ TEST_CASE("a line for every step, in the order of execution, with its names") {
   CHECK(lines[0].out == make_dims(4, 4, 6, 8));
   CHECK(lines[0].parameters == 4 * 27 + 4);
   CHECK(lines[1].frozen);
-  CHECK(lines[1].kept == 4);
+  CHECK(lines[1].kept == 6);  // 3 statistics for each of 2 groups
   CHECK(lines[3].path == "mix");
   CHECK(lines[4].layer == "add");
   CHECK(lines[5].out == make_dims(4));
