@@ -271,7 +271,8 @@ def main():
     description = machine.describe()
     print(json.dumps(description, indent=1))
     words = re.findall("[a-z0-9.]+", description["processor"].lower().replace("(r)", ""))
-    name = options.name or "-".join([*words, options.isa])
+    model = description["family_model"].replace("/", "-")  # processors of several generations have one name
+    name = options.name or "-".join([*words, model, options.isa])
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
     _, failed = measure(options, groups, path, description)
     if not options.no_table:

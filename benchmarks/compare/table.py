@@ -342,7 +342,8 @@ def text_of(files):
     texts = []
     for path in files:
         data = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        head = f"### {data['machine']['processor']}, {data['isa']}\n\n" if len(files) > 1 else ""
+        machine = data["machine"]
+        head = f"### {machine['processor']} {machine['family_model']}, {data['isa']}\n\n" if len(files) > 1 else ""
         texts.append(head + markdown(data))
     return "\n".join([BEGIN, "", *texts, END])
 
