@@ -92,6 +92,16 @@ inline double wait_for_idle(double most) {
   return since(start).wall;
 }
 
+/// Waits until this process' threads no longer spin: those of OpenMP do for up to some 15 ms after their work, on a processor that
+/// the next rival needs.
+inline void wait_for_own_threads() {
+  for (int i = 0; i < 20; ++i) {
+    stopwatch const start;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    if (since(start).cpu < 5e-4) return;
+  }
+}
+
 /// One way to compute something. result() gives what run() wrote, in an order that all rivals share.
 struct rival {
   std::string name;
@@ -173,8 +183,7 @@ inline int hold(contest const& c, settings const& s) {
       std::size_t const i = (k + round) % records.size();
       record& r = records[i];
       if (r.wall.size() >= most || (r.wall.size() >= s.fewest && r.used >= s.seconds)) continue;
-      if (s.threads > 1)
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));  // the last one's threads stop spinning
+      if (s.threads > 1) wait_for_own_threads();
       stopwatch const start;
       for (int j = 0; j < r.inner; ++j) c.rivals[i].run();
       auto const t = since(start);

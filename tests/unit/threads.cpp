@@ -88,3 +88,31 @@ TEST_CASE("scratch memory is aligned, disjoint, and taken from the system only o
   CHECK(host_memory().calls.load() == calls);
   CHECK(s.bytes() == bytes);
 }
+
+TEST_CASE("workers wake beside the caller, and may run anywhere afterwards") {
+  int const processors = usable_threads();
+  if (processors < 2) return;
+  thread_pool pool(2);
+  cpu_set_t allowed;
+  REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+  int together = 0, apart = 0;
+  for (int round = 0; round < 100; ++round) {
+    if (round % 2 == 0) {  // long enough for the worker to fall asleep
+      timespec const pause{0, 2'000'000};
+      nanosleep(&pause, nullptr);
+    }
+    std::atomic<int> begun{0};
+    std::atomic<bool> free{true};
+    int processor[2] = {-1, -1};
+    pool.run(2, [&](index_t, int worker) {
+      cpu_set_t mine;
+      free = free && sched_getaffinity(0, sizeof mine, &mine) == 0 && CPU_EQUAL(&mine, &allowed);
+      processor[worker] = sched_getcpu();
+      ++begun;
+      detail::poll([&] { return begun == 2; });
+    });
+    CHECK(free);
+    if (processor[0] >= 0 && processor[1] >= 0) ++(processor[0] == processor[1] ? together : apart);
+  }
+  CHECK(apart > together);  // one by one it is for the system to decide
+}

@@ -111,14 +111,18 @@ inline int usable_threads() {
 /// uneven load balances itself; a result must not depend on which worker runs a task.
 /// Every worker flushes denormals while it works. The first exception of a task is rethrown to the caller.
 /// One run at a time: run() is not re-entrant and not for calls from several threads.
+/// A system may wake a thread on the processor of the one that wakes it, although others are idle, and part the two after
+/// milliseconds: virtual machines do, where an idle processor looks as if its host had taken it. So run() says where its workers
+/// shall wake: not where another thread of the pool is. Afterwards they may run anywhere again.
 class thread_pool {
  public:
   explicit thread_pool(int size) : size_(size) {
     check(size >= 1 && size <= 1024, "thread_pool: threads is ", size, ", it must be 1 to 1024");
-    workers_.resize(std::size_t(size - 1));
+    std::vector<worker>(std::size_t(size - 1)).swap(workers_);
     for (int i = 1; i < size; ++i) {
       auto& w = workers_[std::size_t(i - 1)];
       w.pool = this, w.number = i;
+      CPU_ZERO(&w.allowed);
       if (int const e = pthread_create(&w.thread, nullptr, serve_worker, &w)) {
         stop(i - 1);
         fail("thread_pool: the system gives ", i, " of ", size, " threads: ", std::strerror(e),
@@ -150,16 +154,50 @@ class thread_pool {
 
  private:
   using task_function = void (*)(void*, index_t, int);
-  struct worker {
+  struct alignas(64) worker {
     thread_pool* pool;
     int number;
     pthread_t thread;
+    std::atomic<int> processor{-1};  // where it was last seen
+    bool asleep = false;
+    bool sent = false;  // to a processor of the pool's choice; where it may run otherwise:
+    cpu_set_t allowed;
   };
 
   static void* serve_worker(void* of) {
-    auto const& w = *static_cast<worker const*>(of);
-    w.pool->serve(w.number);
+    auto& w = *static_cast<worker*>(of);
+    w.pool->serve(w);
     return nullptr;
+  }
+  static void note_processor(worker& w) {
+    int const now = sched_getcpu();
+    if (w.processor.load(std::memory_order_relaxed) != now) w.processor.store(now, std::memory_order_relaxed);
+  }
+  /// Sends workers that sleep, or share a processor with another thread of the pool, to processors that none of them has. Wants
+  /// the lock.
+  void part_workers() {
+    int const here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE) return;
+    auto const known = [](int processor) { return processor >= 0 && processor < CPU_SETSIZE; };
+    cpu_set_t used, first;  // by all, and by those before a worker
+    CPU_ZERO(&used);
+    CPU_SET(here, &used);
+    first = used;
+    for (auto const& w : workers_)
+      if (int const at = w.processor.load(std::memory_order_relaxed); known(at)) CPU_SET(at, &used);
+    for (auto& w : workers_) {
+      int const at = w.processor.load(std::memory_order_relaxed);
+      if (!known(at)) continue;
+      bool const shared = CPU_ISSET(at, &first);
+      CPU_SET(at, &first);
+      if (!shared && !w.asleep) continue;
+      if (!w.sent && pthread_getaffinity_np(w.thread, sizeof w.allowed, &w.allowed) != 0) continue;
+      cpu_set_t taken, to;
+      CPU_AND(&taken, &w.allowed, &used);
+      if (!shared) CPU_CLR(at, &taken);
+      CPU_XOR(&to, &w.allowed, &taken);
+      if (CPU_COUNT(&to) > 0 && pthread_setaffinity_np(w.thread, sizeof to, &to) == 0) w.sent = true;
+    }
   }
   /// Ends the first `started` workers.
   void stop(int started) {
@@ -176,6 +214,7 @@ class thread_pool {
       detail::locked const lock(monitor_);
       call_ = call, self_ = self, tasks_ = tasks, error_ = nullptr, open_ = true;
       next_.store(0, std::memory_order_relaxed);
+      part_workers();
       generation_.fetch_add(1, std::memory_order_release);
     }
     monitor_.wake_all();
@@ -208,20 +247,32 @@ class thread_pool {
     }
     if (error) std::rethrow_exception(error);
   }
-  void serve(int worker) {
+  void serve(worker& self) {
     flush_denormals const guard;
     std::uint64_t seen = 0;
     for (;;) {
-      detail::poll([&] { return generation_.load(std::memory_order_acquire) != seen; });
+      detail::poll([&] {
+        note_processor(self);
+        return generation_.load(std::memory_order_acquire) != seen;
+      });
       {
         detail::locked const lock(monitor_);
-        while (generation_.load(std::memory_order_relaxed) == seen) monitor_.wait_for_work();
+        while (generation_.load(std::memory_order_relaxed) == seen) {
+          self.asleep = true;
+          monitor_.wait_for_work();
+        }
+        self.asleep = false;
         seen = generation_.load(std::memory_order_relaxed);
         if (stop_) return;
+        if (self.sent) {
+          pthread_setaffinity_np(self.thread, sizeof self.allowed, &self.allowed);
+          self.sent = false;
+        }
+        note_processor(self);
         if (!open_) continue;
         active_.fetch_add(1, std::memory_order_relaxed);
       }
-      work(worker);
+      work(self.number);
       detail::locked const lock(monitor_);
       if (active_.fetch_sub(1, std::memory_order_acq_rel) == 1) monitor_.tell_done();
     }
