@@ -120,21 +120,25 @@ struct depthwise_ring {
     index_t const count = reach(wl, wl.count), all = registers(), channels_all = l.in_channels;
     index_t const from = wl.start < 0 ? -wl.start : 0,
                   end = wl.in - wl.start < count ? wl.in - wl.start : count;
+    bool const full = lanes(all - 1) == w;
     for (index_t h = row_from; h < row_to; ++h) {
       T* const row_memory = memory + row(d, h);
       index_t const row_start =  // may lie in the padding before the volume
           (((sample * l.at[0].in + d) * l.at[1].in + h) * wl.in + wl.start) * channels_all + channel;
-      for (index_t r = 0; r < all; ++r) {
-        T* const y = row_memory + r * register_size;
-        index_t const c = row_start + r * w;
-        for (index_t q = 0; q < from; ++q) simd::store(y + q * w, simd::zero<T>());
-        if (lanes(r) == w)
-          for (index_t q = from; q < end; ++q) simd::store(y + q * w, simd::load(x + (c + q * channels_all)));
-        else
-          for (index_t q = from; q < end; ++q)
-            simd::store(y + q * w, simd::load(x + (c + q * channels_all), lanes(r)));
-        for (index_t q = end; q < count; ++q) simd::store(y + q * w, simd::zero<T>());
+      for (index_t q = 0; q < from; ++q)
+        for (index_t r = 0; r < all; ++r)
+          simd::store(row_memory + r * register_size + q * w, simd::zero<T>());
+      for (index_t q = from; q < end; ++q) {  // all registers of a place: their lines are neighbours
+        T const* const at = x + (row_start + q * channels_all);
+        for (index_t r = 0; r + 1 < all; ++r)
+          simd::store(row_memory + r * register_size + q * w, simd::load(at + r * w));
+        T* const last = row_memory + (all - 1) * register_size + q * w;
+        simd::store(last,
+                    full ? simd::load(at + (all - 1) * w) : simd::load(at + (all - 1) * w, lanes(all - 1)));
       }
+      for (index_t q = end; q < count; ++q)
+        for (index_t r = 0; r < all; ++r)
+          simd::store(row_memory + r * register_size + q * w, simd::zero<T>());
     }
   }
 };

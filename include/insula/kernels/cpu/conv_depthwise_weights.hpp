@@ -132,20 +132,35 @@ void pack_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, in
   constexpr index_t w = simd::width<T>;
   line const &hl = l.at[1], &wl = l.at[2];
   index_t const row_size = (wl.count + tail) * w, each = (ring.h_to - ring.h_from) * row_size;
+  index_t const all = ring.registers();
+  bool const full = ring.lanes(all - 1) == w;
   for (index_t h = ring.h_from; h < ring.h_to; ++h, y += row_size) {
-    T const* s =
+    T const* from =
         gy + (((ring.sample * l.at[0].out + d) * hl.out + h) * wl.out) * l.out_channels + ring.channel;
-    for (index_t r = 0; r < ring.registers(); ++r) {
-      T* const to = y + r * each;
-      T const* const from = s + r * w;
-      int const lanes = ring.lanes(r);
-      if (lanes == w)
-        for (index_t q = 0; q < wl.count; ++q) simd::store(to + q * w, simd::load(from + q * l.out_channels));
-      else
-        for (index_t q = 0; q < wl.count; ++q)
-          simd::store(to + q * w, simd::load(from + q * l.out_channels, lanes));
-      for (index_t q = wl.count; q < wl.count + tail; ++q) simd::store(to + q * w, simd::zero<T>());
+    for (index_t q = 0; q < wl.count;
+         ++q, from += l.out_channels) {  // all registers of a place, as in the ring
+      for (index_t r = 0; r + 1 < all; ++r) simd::store(y + r * each + q * w, simd::load(from + r * w));
+      T const* const last = from + (all - 1) * w;
+      simd::store(y + (all - 1) * each + q * w,
+                  full ? simd::load(last) : simd::load(last, ring.lanes(all - 1)));
     }
+    for (index_t q = wl.count; q < wl.count + tail; ++q)
+      for (index_t r = 0; r < all; ++r) simd::store(y + r * each + q * w, simd::zero<T>());
+  }
+}
+
+/// Asks for a share (one of `shares`) of the gradients of the plane after d.
+template <scalar T>
+void prefetch_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, index_t d, T const* gy,
+                                 index_t share, index_t shares) {
+  if (d + 1 >= ring.d_to) return;
+  index_t const rows = ring.h_to - ring.h_from, line_elements = index_t(cache_line / sizeof(T));
+  for (index_t h = ring.h_from + rows * share / shares; h < ring.h_from + rows * (share + 1) / shares; ++h) {
+    T const* from = gy +
+                    (((ring.sample * l.at[0].out + d + 1) * l.at[1].out + h) * l.at[2].out) * l.out_channels +
+                    ring.channel;
+    for (index_t q = 0; q < l.at[2].count; ++q, from += l.out_channels)
+      for (index_t c = 0; c < ring.channels; c += line_elements) __builtin_prefetch(from + c, 0, 2);
   }
 }
 
@@ -182,9 +197,13 @@ void depthwise_weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T
       for (index_t d = ring.d_from; d < ring.d_to; ++d) {
         ring.advance(d);
         pack_depthwise_gradient(l, ring, d, gy, tail, gradient);
+        index_t const shares = ring.registers() * ceil_divide(rows, run) * ceil_divide(tap_rows, together);
+        index_t share = 0;
         for (index_t r = 0; r < ring.registers(); ++r)
           for (index_t from = 0; from < rows; from += run)
             for (index_t t = 0; t < tap_rows; t += together) {
+              ring.prefetch(d, share, shares);
+              prefetch_depthwise_gradient(l, ring, d, gy, share++, shares);
               index_t const end = from + run < rows ? from + run : rows;
               index_t const some = tap_rows - t < together ? tap_rows - t : together;
               index_t id[3]{}, tap_h[3]{}, count = 0;

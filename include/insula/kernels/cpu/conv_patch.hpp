@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "insula/kernels/cpu/conv_lattice.hpp"
 #include "insula/kernels/cpu/conv_weights.hpp"
@@ -49,42 +50,94 @@ struct eight_inputs {
   }
 };
 
-/// y = b + the convolution of x with w over patches of eight inputs. All weights of a register of output channels stay in
-/// registers; sums this short would cost convolve more to begin and to end than to compute.
+/// y[q co + o] = b[o] + sum over i of x[at[i] + q hop] w[i co + o] for q < count, eight inputs and V registers of output
+/// channels, the last of which has `last` channels. All their weights stay in registers. Past: past the cache, where can_stream.
+template <int V, bool Past, scalar T>
+void convolve_eight(index_t count, T const* x, index_t const (&inputs)[8], index_t hop, T const* w,
+                    T const* b, index_t co, int last, T* y) {
+  constexpr int width = simd::width<T>, chains = V == 1 ? 2 : 1;  // of sums that wait for one another
+  bool const full = last == width;
+  auto const load = [&](T const* from, int v) {
+    return full || v + 1 < V ? simd::load(from + v * width) : simd::load(from + v * width, last);
+  };
+  simd::pack<T> weight[8][V], bias[V];
+  index_t at[8];  // a copy: the stores could change what is captured
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    at[i] = inputs[i];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) weight[i][v] = load(w + i * co, v);
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) bias[v] = b ? load(b, v) : simd::zero<T>();
+  for (index_t q = 0; q < count; ++q, x += hop, y += co) {
+    simd::pack<T> sum[chains][V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      sum[0][v] = bias[v];
+      if constexpr (chains == 2) sum[1][v] = simd::zero<T>();
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      simd::pack<T> const one = simd::broadcast(x[at[i]]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[i % chains][v] = simd::fma(one, weight[i][v], sum[i % chains][v]);
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      simd::pack<T> const total = chains == 2 ? sum[0][v] + sum[chains - 1][v] : sum[0][v];
+      if constexpr (Past)
+        simd::stream(y + v * width, total);
+      else if (full || v + 1 < V)
+        simd::store(y + v * width, total);
+      else
+        simd::store(y + v * width, total, last);
+    }
+  }
+}
+
+/// y = b + the convolution of x with w over patches of eight inputs; sums this short would cost convolve more to begin and to
+/// end than to compute.
 template <scalar T>
 void convolve_patches_of_eight(context<cpu>& cx, op::conv3d_geometry const& g, T const* x, T const* w,
                                T const* b, T* y) {
+  constexpr int width = simd::width<T>;
   extent const out = g.out();
-  index_t const co = g.out_channels;
+  index_t const co = g.out_channels, hop = g.stride.w * g.in_channels;
   eight_inputs const inputs(g);
+  panels<T> const cut_channels(co);
   bool const past_cache = g.batch * out.size() * co * index_t(sizeof(T)) >= simd::stream_bytes;
+  bool const straight = past_cache && co % width == 0 && simd::can_stream(y);
   cx.pool.run(g.batch * out.d * out.h, [&](index_t task, int worker) {
     scratch memory(cx, worker);
-    T* const result = past_cache ? memory.take<T>(out.w * co) : y + task * out.w * co;
-    T const* const row = x + inputs.row(task);
-    simd::each_register<T>(co, [&](index_t o, auto lanes) {
-      simd::pack<T> weight[8];
-#pragma GCC unroll 8
-      for (int i = 0; i < 8; ++i) weight[i] = simd::load(w + i * co + o, lanes);
-      simd::pack<T> const bias = b ? simd::load(b + o, lanes) : simd::zero<T>();
-      index_t const count = out.w, hop = g.stride.w * g.in_channels,
-                    to_hop = co;  // copies: the stores could change what is captured
-      index_t offset[8];
-#pragma GCC unroll 8
-      for (int i = 0; i < 8; ++i) offset[i] = inputs.at[i];
-      T const* from = row;
-      T* to = result + o;
-      for (index_t q = 0; q < count; ++q, from += hop, to += to_hop) {
-        simd::pack<T> even = bias, odd = simd::zero<T>();
-#pragma GCC unroll 4
-        for (int i = 0; i < 8; i += 2) {
-          even = simd::fma(simd::broadcast(from[offset[i]]), weight[i], even);
-          odd = simd::fma(simd::broadcast(from[offset[i + 1]]), weight[i + 1], odd);
+    T* const row = y + task * out.w * co;
+    T* const result = past_cache && !straight ? memory.take<T>(out.w * co) : row;
+    T const* const from = x + inputs.row(task);
+    auto const compute = [&](auto registers, auto past, index_t o, int last) {
+      convolve_eight<registers(), past()>(out.w, from, inputs.at, hop, w + o, b ? b + o : nullptr, co, last,
+                                          result + o);
+    };
+    auto const all = [&](auto past) {
+      if constexpr (simd::register_count == 32) {
+        for (index_t i = 0; i < cut_channels.count; ++i) {
+          panel const p = cut_channels.at(i);
+          if (p.registers == 1)
+            compute(std::integral_constant<int, 1>{}, past, p.from, p.last);
+          else if (p.registers == 2)
+            compute(std::integral_constant<int, 2>{}, past, p.from, p.last);
+          else
+            compute(std::integral_constant<int, 3>{}, past, p.from, p.last);
         }
-        simd::store(to, even + odd, lanes);
+      } else {  // the weights of more would not fit
+        for (index_t o = 0; o < co; o += width)
+          compute(std::integral_constant<int, 1>{}, past, o, co - o < width ? int(co - o) : width);
       }
-    });
-    if (past_cache) simd::stream(out.w * co, result, y + task * out.w * co);
+    };
+    straight ? all(std::true_type{}) : all(std::false_type{});
+    if (straight)
+      simd::end_stream();
+    else if (past_cache)
+      simd::stream(out.w * co, result, row);
   });
 }
 
@@ -116,7 +169,9 @@ void add_patch_products(index_t count, T const* x, index_t const (&at)[8], index
       for (int v = 0; v < V; ++v) total[i][v] = simd::fma(one, g[v], total[i][v]);
     }
   }
-  for (int i = 0; i < 8; ++i)
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i)  // unrolled as well: sums that a number counts through would be kept in memory
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       T* const to = sum + i * co + v * w;
       if (full || v + 1 < V)
