@@ -149,10 +149,10 @@ void pack_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, in
   }
 }
 
-/// Asks for a share (one of `shares`) of the gradients of the plane after d.
+/// Asks for a share (one of `shares`) of the gradients of the plane after d. Inlined for the same reason as the ring's.
 template <scalar T>
-void prefetch_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, index_t d, T const* gy,
-                                 index_t share, index_t shares) {
+INSULA_INLINE void prefetch_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, index_t d,
+                                               T const* gy, index_t share, index_t shares) {
   if (d + 1 >= ring.d_to) return;
   index_t const rows = ring.h_to - ring.h_from, line_elements = index_t(cache_line / sizeof(T));
   for (index_t h = ring.h_from + rows * share / shares; h < ring.h_from + rows * (share + 1) / shares; ++h) {

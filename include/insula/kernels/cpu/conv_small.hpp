@@ -96,6 +96,8 @@ void convolve_small(context<cpu>& cx, lattice const& l, T const* x, weight_sourc
     for (index_t t = 0; t < taps; ++t) {
       tap_box const box(l, t);
       if (box.size().size() == 0) continue;
+      index_t next = t + 1;  // tap that reads anything
+      while (next < taps && tap_box(l, next).size().size() == 0) ++next;
       for (index_t from = 0; from < ci; from += depth) {
         index_t const to = from + depth < ci ? from + depth : ci;
         T* packed = weights;
@@ -110,7 +112,14 @@ void convolve_small(context<cpu>& cx, lattice const& l, T const* x, weight_sourc
           stretch const all{0, 0};
           product<T> one{&all,   1,       to - from, nullptr,           l.at[2].stride * ci,
                          packed, nullptr, true,      l.at[2].step * co, p.last};
+          // what the next weights are packed from is asked for meanwhile
+          index_t const rows = l.batch * box.size().d * box.size().h, after = to < ci ? to : 0;
+          index_t const after_tap = to < ci ? box.weight : next < taps ? tap_box(l, next).weight : -1;
+          index_t share = 0;
           each_row(box.from, box.to, [&](index_t sample, index_t d, index_t h, T* row) {
+            if (after_tap >= 0)
+              w.prefetch(l, after_tap, p, after, after + depth < ci ? after + depth : ci, share, rows);
+            ++share;
             one.a = x + (sample * l.in_size() + box.input(l, d, h, box.from.w)) * ci + from;
             multiply(one, p.registers, box.size().w, row + p.from);
           });

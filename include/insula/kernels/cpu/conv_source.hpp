@@ -34,14 +34,17 @@ struct weight_source {
                                        : simd::load(x + v * width, p.last));
   }
 
-  /// Brings what fetch will read towards the cache: rows are too short and too far apart to be foreseen.
-  void prefetch(lattice const& l, index_t tap, panel const& p, index_t from, index_t to) const {
+  /// Brings what fetch will read, or a share (one of `shares`) of it, towards the cache: rows are too short and too far apart to be
+  /// foreseen. Inlined, or g++ takes a function that only prefetches for one without effect and drops the calls.
+  INSULA_INLINE void prefetch(lattice const& l, index_t tap, panel const& p, index_t from, index_t to,
+                              index_t share = 0, index_t shares = 1) const {
     constexpr index_t line_elements = index_t(64 / sizeof(T));
     index_t const ci = l.in_channels, co = l.out_channels, columns = p.columns(simd::width<T>);
     index_t const rows = turned ? columns : to - from, length = turned ? to - from : columns;
     T const* x = turned ? w + ((l.kernel_size() - 1 - tap) * co + p.from) * ci + from
                         : w + (tap * ci + from) * co + p.from;
-    for (index_t r = 0; r < rows; ++r, x += turned ? ci : co) {
+    x += rows * share / shares * (turned ? ci : co);
+    for (index_t r = rows * share / shares; r < rows * (share + 1) / shares; ++r, x += turned ? ci : co) {
       for (index_t j = 0; j < length; j += line_elements) __builtin_prefetch(x + j, 0, 2);
       if (length > 0) __builtin_prefetch(x + length - 1, 0, 2);
     }

@@ -2,6 +2,7 @@
 // The register tile of the convolutions: a small matrix product whose depth is a list of stretches of memory.
 #pragma once
 
+#include "insula/device/memory.hpp"
 #include "insula/kernels/cpu/conv_lattice.hpp"
 #include "insula/kernels/cpu/register_tile_avx512.hpp"
 
@@ -13,8 +14,8 @@ using simd::stretch;
 ///   A[s.a + row a_step + k] B[s.b + k columns + column],   or with A[s.a + row + k a_step] (multiply_across).
 /// rest: C itself if `adds`, else the vector `bias` or zero. Rows of B are whole registers (padded where need be) and follow
 /// one another; `last` is how many columns of the last register exist in C. `asks`: as much of C as the tile writes is asked for
-/// behind it, and the stretches' rows of `later`, as far apart as those of A (never in multiply_across and never without AVX-512's
-/// registers).
+/// behind it, and the stretches' rows of `later`, as far apart as those of A; in multiply_across the next columns of A. Never without
+/// AVX-512's registers.
 template <scalar T>
 struct product {
   stretch const* at;
@@ -74,13 +75,17 @@ void tile(product<T> const& p, T const* a_at, T* c) {
   if constexpr (simd::has_sum_tile<T, R, V, Across> && Depth == 0)
     if (p.count > 0 && p.depth > 0) {
       constexpr simd::pack<T> none[V]{};
-      bool const direct = p.last == w && !p.adds && !p.bias, asks = share > 0;
-      T const* const later = asks && p.later ? p.later + (a_at - p.a) : a_at;
+      bool const direct = p.last == w && !p.adds && !p.bias, asks = share > 0, across = Across && p.asks;
+      T const* const later = across ? a_at + cache_line / sizeof(T)  // a line of A serves two tiles or one
+                             : asks && p.later ? p.later + (a_at - p.a)
+                                               : a_at;
       simd::sum_tile<R, V, Across>(
           {a_at, 4 * p.a_step, p.b, p.at, p.at + p.count, p.depth, reinterpret_cast<float const*>(none),
            direct ? c : reinterpret_cast<float*>(sum), 4 * (direct ? c_row : V * w), later,
-           asks ? 4 * ceil_divide(R * p.a_step, p.depth) : 0, asks ? written : c,
-           asks ? 4 * ceil_divide(R * c_row, p.count * p.depth) : 0});
+           across ? 4 * p.a_step
+           : asks ? 4 * ceil_divide(R * p.a_step, p.depth)
+                  : 0,
+           asks ? written : c, asks ? 4 * ceil_divide(R * c_row, p.count * p.depth) : 0});
       if (!direct) join_tile<R, V>(p, sum, c);
       return;
     }

@@ -133,6 +133,7 @@ void weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T const* gy
         pack_gradient(l, gy, at, group * co + p.from, p, gradient);
         product<T> m{list,     0,       at.size.w, in.data,        wl.stride * ci,
                      gradient, nullptr, true,      l.out_channels, p.last};
+        m.asks = in.data != window_memory && q == panel_from;  // x itself, for the first time
         for (index_t td = tap_from; td < tap_to; ++td) {
           index_t const id = from + td;
           if (id < 0 || id >= dl.in) continue;
@@ -140,7 +141,8 @@ void weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T const* gy
             m.count = 0;
             for (index_t h = 0; h < at.size.h; ++h) {
               index_t const ih = (at.from.h + h) * hl.stride + hl.start + th;
-              if (ih >= 0 && ih < hl.in) list[m.count++] = {in.at(id, ih), h * at.size.w * b_row};
+              if (ih >= 0 && ih < hl.in)
+                list[m.count++] = {in.at(id, ih), h * at.size.w * b_row, in.at(id, ih)};
             }
             if (m.count > 0) multiply_across(m, p.registers, rows, at_tap(td, th, p));
           }
