@@ -64,10 +64,12 @@ void pack_gradient(lattice const& l, T const* gy, block const& at, index_t colum
                     ow = wl.first + at.from.w * wl.step;
       T const* x = gy + (((at.sample * dl.out + od) * hl.out + oh) * wl.out + ow) * l.out_channels + column;
       for (index_t q = 0; q < at.size.w; ++q, x += wl.step * l.out_channels, y += p.registers * width)
-        for (int v = 0; v < p.registers; ++v)
+        for (int v = 0; v < p.registers; ++v) {
+          if (simd::register_count == 32) __builtin_prefetch(x + 24 * l.out_channels + v * width);
           simd::store(y + v * width, v + 1 < p.registers || p.last == width
                                          ? simd::load(x + v * width)
                                          : simd::load(x + v * width, p.last));
+        }
     }
 }
 

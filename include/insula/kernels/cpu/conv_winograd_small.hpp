@@ -67,8 +67,12 @@ void convolve_winograd_small(context<cpu>& cx, lattice const& l, T const* x, wei
                              u + t * depth * row);
       }
       for (index_t k = 0; k < A * A; ++k) {
+        // what the next weights are transformed from is asked for, at the end those of the next task, which this worker may get
         for (index_t t = 9 * dl.taps * k / (A * A); t < 9 * dl.taps * (k + 1) / (A * A); ++t)
-          if (to < ci) w.prefetch(l, dl.tap * 9 + t, p, to, first(chunk + 2));
+          if (to < ci)
+            w.prefetch(l, dl.tap * 9 + t, p, to, first(chunk + 2));
+          else if (task + 1 < cut_channels.count)
+            w.prefetch(l, dl.tap * 9 + t, cut_channels.at(task + 1), 0, first(1));
         for (index_t sample = 0; sample < l.batch; ++sample) {
           winograd_block const all{sample, 0, planes, 0, run};
           each_depth(l, all, [&](index_t d, index_t end, index_t tap, index_t taps) {
