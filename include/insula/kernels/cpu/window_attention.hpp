@@ -88,6 +88,7 @@ class forward {
     simd::multiply<T, false>(slot.window.rows, columns, c, slot.normed, c, 1, args_.proj_w + column, c, out,
                              columns);
     for (index_t r = 0; r < slot.window.rows; ++r) {
+      if (columns == c) ask_for_row<true>(slot.window, r, c, args_.y);
       index_t const at = slot.window.at[r] * c + column;
       for_packs<T>(columns, [&](index_t e, auto n) {
         auto sum = load<T>(out + r * columns + e, n) + load<T>(args_.x + at + e, n);

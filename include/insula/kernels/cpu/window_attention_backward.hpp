@@ -57,6 +57,7 @@ class gradient {
     normalise(slot.window, 0, slot.window.rows, c, args_.eps, args_.x, args_.norm_w, args_.norm_b,
               slot.normed);
     for (index_t r = 0; r < slot.window.rows; ++r) {
+      ask_for_row(slot.window, r, c, args_.gy);
       T const* from = args_.gy + slot.window.at[r] * c;
       for_packs<T>(c, [&](index_t e, auto n) { store<T>(slot.gy + r * c + e, load<T>(from + e, n), n); });
     }
@@ -236,6 +237,8 @@ class gradient {
   void input_row(slot_type const& slot, index_t r, weight_sums<T> const& sums) const {
     index_t const c = s_.channels, at = slot.window.at[r] * c;
     T* g = slot.go + r * c;
+    ask_for_row(slot.window, r, c, args_.x);
+    if (args_.gx) ask_for_row<true>(slot.window, r, c, args_.gx);
     moments<T> const of(args_.x + at, c, args_.eps);
     auto const mean = simd::broadcast(of.mean), scale = simd::broadcast(of.scale);
     auto first = simd::zero<T>(), second = simd::zero<T>();
