@@ -212,6 +212,14 @@ struct attention_head {
   void pack_values(index_t block, T* to) const {
     simd::pack_panels(head(), 0, head().panels(), keys(block).n, v + block * key_block * row(), row(), to);
   }
+  /// Asks for a head's columns of a share (one of `shares`) of the tokens, rows `stride` apart: further than caches foresee. Inlined,
+  /// or g++ takes a function that only prefetches for one without effect and drops the calls.
+  INSULA_INLINE void ask_for(T const* from, index_t stride, index_t share, index_t shares) const {
+    index_t const end = tokens * (share + 1) / shares;
+    for (index_t r = tokens * share / shares; r < end; ++r)
+      for (index_t e = 0; e < width; e += index_t(cache_line / sizeof(T)))
+        __builtin_prefetch(from + r * stride + e, 0, 2);
+  }
   /// Copies a head's columns of all tokens (rows `stride` apart) to rows `padded` apart; what lies between is not written.
   void copy_rows(T const* from, index_t stride, T* to) const {
     for (index_t r = 0; r < tokens; ++r) simd::copy(width, from + r * stride, to + r * padded);
@@ -254,8 +262,13 @@ struct kernel<op::attention, cpu, T> {
       T* const keys = shared ? packed + which * size : s.take<T>(size);
       if (!shared)
         for (index_t b = 0; b < key_blocks; ++b) head.pack(b, keys, keys + keys_size);
-      for (index_t b = groups.begin(group); b < groups.end(group); ++b)
+      bool const asks = !shared && which + 1 < heads;  // for the next head, which this worker may get
+      head_type const next(a, asks ? which + 1 : which, head_type::key_block_forward);
+      for (index_t b = groups.begin(group); b < groups.end(group); ++b) {
+        if (asks)
+          for (T const* part : {next.k, next.v, next.q}) next.ask_for(part, next.row(), b, blocks);
         one_block(cx, worker, a, head, which, b * head_type::query_block, keys, keys + keys_size);
+      }
     });
   }
 
@@ -366,6 +379,11 @@ struct kernel<op::attention_grad, cpu, T> {
     T *const p = s.take<T>(most * broad), *const gp = s.take<T>(most * broad);
     auto const c = head.head();
     T *const right_q = s.take<T>(most * c.padded()), *const right_g = s.take<T>(most * c.padded());
+    bool const asks = whole && which + 1 < a.batch * a.heads;  // for the next head, which this worker may get
+    head_type const next(a, asks ? which + 1 : which, head_type::key_block_backward);
+    index_t const next_first =
+        (which + asks) / a.heads * tokens * a.channels + (which + asks) % a.heads * width;
+    index_t const shares = (end - begin) * chunk_count(tokens, most);
 
     for (index_t b = begin; b < end; ++b) {
       simd::columns<T> const n = head.keys(b), wide{n.padded()};
@@ -375,6 +393,11 @@ struct kernel<op::attention_grad, cpu, T> {
       simd::pack_panels(c, 0, c.panels(), n.n, head.k + key * head.row(), head.row(), rows);
       for (index_t row = 0; row < tokens; row += most) {
         index_t const m = tokens - row < most ? tokens - row : most;
+        if (asks) {
+          index_t const share = (b - begin) * chunk_count(tokens, most) + row / most;
+          for (T const* part : {next.q, next.k, next.v}) next.ask_for(part, next.row(), share, shares);
+          for (T const* part : {a.o, a.go}) next.ask_for(part + next_first, a.channels, share, shares);
+        }
         simd::panel_product(m, wide, 0, wide.panels(), width, q + row * padded, padded,
                             simd::right_operand<T>{keys, width}, 0, {}, p, broad);
         simd::panel_product(m, wide, 0, wide.panels(), width, g + row * padded, padded,
