@@ -51,14 +51,14 @@ struct eight_inputs {
 };
 
 /// y[q co + o] = b[o] + sum over i of x[at[i] + q hop] w[i co + o] for q < count, eight inputs and V registers of output
-/// channels, the last of which has `last` channels. All their weights stay in registers. Past: past the cache, where can_stream.
-template <int V, bool Past, scalar T>
+/// channels, the last of which has `last` channels (simd::whole: all; a number that the loop asked for would cost it the weights'
+/// registers). All their weights stay in registers. Past: past the cache, where can_stream.
+template <int V, bool Past, scalar T, class Lanes>
 void convolve_eight(index_t count, T const* x, index_t const (&inputs)[8], index_t hop, T const* w,
-                    T const* b, index_t co, int last, T* y) {
+                    T const* b, index_t co, Lanes last, T* y) {
   constexpr int width = simd::width<T>, chains = V == 1 ? 2 : 1;  // of sums that wait for one another
-  bool const full = last == width;
   auto const load = [&](T const* from, int v) {
-    return full || v + 1 < V ? simd::load(from + v * width) : simd::load(from + v * width, last);
+    return v + 1 < V ? simd::load(from + v * width) : simd::load(from + v * width, last);
   };
   simd::pack<T> weight[8][V], bias[V];
   index_t at[8];  // a copy: the stores could change what is captured
@@ -88,7 +88,7 @@ void convolve_eight(index_t count, T const* x, index_t const (&inputs)[8], index
       simd::pack<T> const total = chains == 2 ? sum[0][v] + sum[chains - 1][v] : sum[0][v];
       if constexpr (Past)
         simd::stream(y + v * width, total);
-      else if (full || v + 1 < V)
+      else if (v + 1 < V)
         simd::store(y + v * width, total);
       else
         simd::store(y + v * width, total, last);
@@ -114,8 +114,11 @@ void convolve_patches_of_eight(context<cpu>& cx, op::conv3d_geometry const& g, T
     T* const result = past_cache && !straight ? memory.take<T>(out.w * co) : row;
     T const* const from = x + inputs.row(task);
     auto const compute = [&](auto registers, auto past, index_t o, int last) {
-      convolve_eight<registers(), past()>(out.w, from, inputs.at, hop, w + o, b ? b + o : nullptr, co, last,
-                                          result + o);
+      auto const run = [&](auto lanes) {
+        convolve_eight<registers(), past()>(out.w, from, inputs.at, hop, w + o, b ? b + o : nullptr, co,
+                                            lanes, result + o);
+      };
+      last == width ? run(simd::whole{}) : run(last);
     };
     auto const all = [&](auto past) {
       if constexpr (simd::register_count == 32) {
