@@ -95,7 +95,7 @@ TEST_CASE("workers wake beside the caller, and may run anywhere afterwards") {
   thread_pool pool(2);
   cpu_set_t allowed;
   REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
-  int together = 0, apart = 0;
+  int together = 0;
   for (int round = 0; round < 100; ++round) {
     if (round % 2 == 0) {  // long enough for the worker to fall asleep
       timespec const pause{0, 2'000'000};
@@ -112,7 +112,7 @@ TEST_CASE("workers wake beside the caller, and may run anywhere afterwards") {
       detail::poll([&] { return begun == 2; });
     });
     CHECK(free);
-    if (processor[0] >= 0 && processor[1] >= 0) ++(processor[0] == processor[1] ? together : apart);
+    together += processor[0] >= 0 && processor[0] == processor[1];
   }
-  CHECK(apart > together);  // one by one it is for the system to decide
+  CHECK(together < 75);  // where others are busy it is for the system to decide, one by one
 }
