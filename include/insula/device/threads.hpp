@@ -112,8 +112,8 @@ inline int usable_threads() {
 /// Every worker flushes denormals while it works. The first exception of a task is rethrown to the caller.
 /// One run at a time: run() is not re-entrant and not for calls from several threads.
 /// A system may wake a thread on the processor of the one that wakes it, although others are idle, and part the two after
-/// milliseconds: virtual machines do, where an idle processor looks as if its host had taken it. So run() says where its workers
-/// shall wake: not where another thread of the pool is. Afterwards they may run anywhere again.
+/// milliseconds: seen on a virtual machine, where an idle processor may look as if its host had taken it. So run() says where its
+/// workers shall wake: not where another thread of the pool is. Afterwards they may run anywhere again.
 class thread_pool {
  public:
   explicit thread_pool(int size) : size_(size) {

@@ -212,8 +212,7 @@ struct attention_head {
   void pack_values(index_t block, T* to) const {
     simd::pack_panels(head(), 0, head().panels(), keys(block).n, v + block * key_block * row(), row(), to);
   }
-  /// Asks for a head's columns of a share (one of `shares`) of the tokens, rows `stride` apart: further than caches foresee. Inlined,
-  /// or g++ takes a function that only prefetches for one without effect and drops the calls.
+  /// Asks for a head's columns of a share (one of `shares`) of the tokens, rows `stride` apart: further than caches foresee.
   INSULA_INLINE void ask_for(T const* from, index_t stride, index_t share, index_t shares) const {
     index_t const end = tokens * (share + 1) / shares;
     for (index_t r = tokens * share / shares; r < end; ++r)

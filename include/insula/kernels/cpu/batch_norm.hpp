@@ -344,7 +344,6 @@ struct kernel<op::batch_norm_pool_grad, cpu, T> {
   }
 
   /// Asks for what window (od, oh, ow) reads and the row of windows before it does not: picks jump, which no cache foresees.
-  /// Inlined, or g++ takes a function that only prefetches for one without effect and drops the calls.
   INSULA_INLINE static void ask_ahead(op::pool3d_geometry const& g, T const* x, index_t od, index_t oh,
                                       index_t ow) {
     if (oh >= g.out().h) return;

@@ -102,8 +102,7 @@ struct depthwise_ring {
            r * w;
   }
 
-  /// Asks for a share (one of `shares`) of the plane that comes after those of outputs of depth d. Inlined, or g++ takes a
-  /// function that only prefetches for one without effect and drops the calls.
+  /// Asks for a share (one of `shares`) of the plane that comes after those of outputs of depth d.
   INSULA_INLINE void prefetch(index_t d, index_t share, index_t shares) const {
     index_t const p = d * l.at[0].stride + l.at[0].start + l.at[0].taps, rows = row_to - row_from;
     if (p < 0 || p >= l.at[0].in || d + 1 >= d_to) return;

@@ -149,7 +149,7 @@ void pack_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, in
   }
 }
 
-/// Asks for a share (one of `shares`) of the gradients of the plane after d. Inlined for the same reason as the ring's.
+/// Asks for a share (one of `shares`) of the gradients of the plane after d.
 template <scalar T>
 INSULA_INLINE void prefetch_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, index_t d,
                                                T const* gy, index_t share, index_t shares) {

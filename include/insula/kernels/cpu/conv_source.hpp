@@ -35,7 +35,7 @@ struct weight_source {
   }
 
   /// Brings what fetch will read, or a share (one of `shares`) of it, towards the cache: rows are too short and too far apart to be
-  /// foreseen. Inlined, or g++ takes a function that only prefetches for one without effect and drops the calls.
+  /// foreseen.
   INSULA_INLINE void prefetch(lattice const& l, index_t tap, panel const& p, index_t from, index_t to,
                               index_t share = 0, index_t shares = 1) const {
     constexpr index_t line_elements = index_t(64 / sizeof(T));

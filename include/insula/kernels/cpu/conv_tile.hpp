@@ -14,8 +14,8 @@ using simd::stretch;
 ///   A[s.a + row a_step + k] B[s.b + k columns + column],   or with A[s.a + row + k a_step] (multiply_across).
 /// rest: C itself if `adds`, else the vector `bias` or zero. Rows of B are whole registers (padded where need be) and follow
 /// one another; `last` is how many columns of the last register exist in C. `asks`: as much of C as the tile writes is asked for
-/// behind it, and the stretches' rows of `later`, as far apart as those of A; in multiply_across the next columns of A. Never without
-/// AVX-512's registers.
+/// behind it, and the stretches' rows of `later`, as far apart as those of A; in multiply_across the next columns of A, if each stretch's
+/// `ahead` is its `a`. Never without AVX-512's registers.
 template <scalar T>
 struct product {
   stretch const* at;

@@ -18,6 +18,8 @@
 #include <immintrin.h>
 #endif
 
+/// For what must not become a call. Functions that only prefetch need it: g++ takes them for functions without effect, and drops calls
+/// of them.
 #define INSULA_INLINE inline __attribute__((always_inline))
 
 namespace insula::simd {

@@ -209,7 +209,7 @@ struct moments {
 };
 
 /// Asks for what a few rows after row r of a window hold in x, or for where they will be written: its runs of tokens are too
-/// short to be foreseen. Inlined, or g++ takes a function that only prefetches for one without effect and drops the calls.
+/// short to be foreseen.
 template <bool Written = false, scalar T>
 INSULA_INLINE void ask_for_row(window_rows const& window, index_t r, index_t channels, T const* x) {
   constexpr index_t ahead = 12;
