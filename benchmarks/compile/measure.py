@@ -4,8 +4,9 @@
 #
 # Time is the processor time of the compiler (user), the least of N runs, for the machine may be busy; memory is its largest
 # resident size. -fsyntax-only is the front end, -O2 -c adds code generation. Machines differ, and a busy one is slower, so the
-# same is measured of a yardstick, a unit with <string> and <vector> alone: the budgets, in seconds, are for a machine that needs
-# 0.17 s for it. Exit status 1 if a budget is exceeded.
+# same is measured of a yardstick, a unit with <string> and <vector> alone, in turn with the others: the budgets, in seconds,
+# are for a machine that needs 0.17 s for it. Others on the machine only add time, and in bursts: where a budget is exceeded,
+# yardstick and units run again, up to 20 times, and the least of all runs counts. Exit status 1 if a budget is exceeded then.
 import argparse
 import json
 import os
@@ -19,6 +20,7 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 BUDGETS = {"header": 0.6, "vit": 2.0, "swin": 3.0, "unet": 3.0}  # seconds of the front end
 YARDSTICK = 0.17  # seconds, on the machine of the budgets
+MOST_RUNS = 20
 
 
 def once(command):
@@ -41,6 +43,23 @@ def least(command, runs):
     return round(min(r[0] for r in results), 3), round(max(r[1] for r in results), 1)
 
 
+def front_ends(base, yardstick, runs):
+    """Least seconds of the yardstick and of each unit, run in turn; on past `runs` while a budget is exceeded."""
+    sources = {"yardstick": str(yardstick)} | {name: str(HERE / f"{name}.cpp") for name in BUDGETS}
+    seconds = dict.fromkeys(sources, float("inf"))
+    for done in range(max(runs, MOST_RUNS)):
+        if done >= runs and not over_budget(seconds):
+            break
+        for name, source in sources.items():
+            seconds[name] = min(seconds[name], once([*base, "-fsyntax-only", source])[0])
+    return seconds
+
+
+def over_budget(seconds):
+    scale = seconds["yardstick"] / YARDSTICK
+    return [name for name, budget in BUDGETS.items() if seconds[name] > budget * scale]
+
+
 REPORT = os.pipe()
 
 
@@ -55,25 +74,24 @@ def main():
     version = subprocess.run([options.compiler, "--version"], capture_output=True, text=True, check=True).stdout
     result = {"compiler": version.splitlines()[0], "machine": platform.machine(), "runs": options.runs,
               "load": round(os.getloadavg()[0], 2), "units": {}}
-    exceeded = 0
     with tempfile.TemporaryDirectory() as folder:
         yardstick = pathlib.Path(folder) / "yardstick.cpp"
         yardstick.write_text("#include <string>\n#include <vector>\n", encoding="utf-8")
-        scale = least([*base, "-fsyntax-only", str(yardstick)], options.runs)[0] / YARDSTICK
-        result["yardstick_s"] = round(scale * YARDSTICK, 3)
-        print(f"the yardstick takes {scale * YARDSTICK:.2f} s: budgets are multiplied by {scale:.2f}")
+        seconds = front_ends(base, yardstick, options.runs)
+        exceeded = over_budget(seconds)
+        scale = seconds["yardstick"] / YARDSTICK
+        result["yardstick_s"] = round(seconds["yardstick"], 3)
+        print(f"the yardstick takes {seconds['yardstick']:.2f} s: budgets are multiplied by {scale:.2f}")
         for name, budget in BUDGETS.items():
-            budget = round(budget * scale, 2)
-            source = str(HERE / f"{name}.cpp")
-            front, _ = least([*base, "-fsyntax-only", source], options.runs)
-            exceeded += front > budget
+            front, budget = round(seconds[name], 3), round(budget * scale, 2)
             result["units"][name] = {"front_end_s": front, "budget_s": budget}
             line = f"{name:8} front end {front:5.2f} s of {budget} s"
             if not options.front_end_only:
+                source = str(HERE / f"{name}.cpp")
                 all_of_it, memory = least([*base, "-O2", "-c", source, "-o", f"{folder}/unit.o"], options.runs)
                 result["units"][name] |= {"o2_s": all_of_it, "memory_mib": memory}
                 line += f", with -O2 -c {all_of_it:5.2f} s, {memory:4.0f} MiB"
-            print(line + ("   OVER BUDGET" if front > budget else ""))
+            print(line + ("   OVER BUDGET" if name in exceeded else ""))
     if options.out:
         pathlib.Path(options.out).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 1 if exceeded else 0

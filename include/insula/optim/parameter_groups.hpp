@@ -24,12 +24,19 @@ struct group_settings {
   friend constexpr bool operator==(group_settings const&, group_settings const&) = default;
 };
 
+namespace detail {
+inline void sort_by_offset(std::vector<tensor_place>& places) {
+  std::sort(places.begin(), places.end(),
+            [](tensor_place const& a, tensor_place const& b) { return a.offset < b.offset; });
+}
+}  // namespace detail
+
 /// The groups of an optimiser from one answer per tensor: settings(place) is a group_settings, or nullopt for a tensor that is
 /// not trained; frozen tensors are not asked for. Neighbours in memory with equal settings become one group, with the
 /// alignment gap between them (which holds zeros and gets no gradient).
 template <class Settings>
 std::vector<parameter_group> group_tensors(std::vector<tensor_place> places, Settings const& settings) {
-  std::sort(places.begin(), places.end(), [](auto const& a, auto const& b) { return a.offset < b.offset; });
+  detail::sort_by_offset(places);
   std::vector<parameter_group> groups;
   for (auto const& t : places) {
     if (t.frozen) continue;
