@@ -93,6 +93,63 @@ void group_norm_grad(benchmark::State& state) {
   count(state, 5 * positions * channels);
 }
 
+/// Arguments: positions, channels. Batch norm, residual and ReLU.
+void batch_norm(benchmark::State& state) {
+  index_t const positions = state.range(0), channels = state.range(1), n = positions * channels;
+  auto const x = as_tensor(random_vector<float>(n, 1)), skip = as_tensor(random_vector<float>(n, 2)),
+             w = as_tensor(random_vector<float>(channels, 3)),
+             b = as_tensor(random_vector<float>(channels, 4));
+  auto y = as_tensor(testing::poisoned<float>(n)), stats = as_tensor(testing::poisoned<float>(3 * channels));
+  context<cpu> cx;
+  for (auto _ : state)
+    run<op::batch_norm, cpu, float>(cx, {positions,
+                                         channels,
+                                         1e-5,
+                                         activation::relu,
+                                         norm_statistics::batch,
+                                         {},
+                                         x.data(),
+                                         skip.data(),
+                                         w.data(),
+                                         b.data(),
+                                         0.1,
+                                         nullptr,
+                                         nullptr,
+                                         y.data(),
+                                         stats.data()});
+  count(state, 4 * n);
+}
+
+void batch_norm_grad(benchmark::State& state) {
+  index_t const positions = state.range(0), channels = state.range(1), n = positions * channels;
+  auto const x = as_tensor(random_vector<float>(n, 1)), skip = as_tensor(random_vector<float>(n, 2)),
+             gy = as_tensor(random_vector<float>(n, 3)), w = as_tensor(random_vector<float>(channels, 4)),
+             b = as_tensor(random_vector<float>(channels, 5));
+  auto gx = as_tensor(testing::poisoned<float>(n)), gskip = as_tensor(testing::poisoned<float>(n));
+  auto gw = as_tensor(random_vector<float>(channels, 6)), gb = as_tensor(random_vector<float>(channels, 7));
+  std::vector<float> stats(std::size_t(3 * channels), 1.0f);
+  context<cpu> cx;
+  for (auto _ : state)
+    run<op::batch_norm_grad, cpu, float>(cx, {positions,
+                                              channels,
+                                              activation::relu,
+                                              norm_statistics::batch,
+                                              {},
+                                              x.data(),
+                                              skip.data(),
+                                              w.data(),
+                                              b.data(),
+                                              stats.data(),
+                                              gy.data(),
+                                              false,
+                                              gx.data(),
+                                              false,
+                                              gskip.data(),
+                                              gw.data(),
+                                              gb.data()});
+  count(state, 8 * n);
+}
+
 /// Arguments: depth, height and width of the volume. Batch norm, ReLU and max-pooling 3^3 stride 2, 64 channels.
 void batch_norm_pool(benchmark::State& state) {
   op::pool3d_geometry const g{1, {state.range(0), state.range(1), state.range(2)}, 64};
@@ -240,6 +297,8 @@ BENCHMARK(layer_norm)->Apply(layer_sizes);
 BENCHMARK(layer_norm_grad)->Apply(layer_sizes);
 BENCHMARK(group_norm)->Apply(group_sizes);
 BENCHMARK(group_norm_grad)->Apply(group_sizes);
+BENCHMARK(batch_norm)->Args({87552, 64})->Unit(benchmark::kMillisecond);
+BENCHMARK(batch_norm_grad)->Args({87552, 64})->Unit(benchmark::kMillisecond);
 BENCHMARK(batch_norm_pool)->Args({38, 48, 48})->Args({75, 96, 96})->Unit(benchmark::kMillisecond);
 BENCHMARK(batch_norm_pool_grad)->Args({38, 48, 48})->Args({75, 96, 96})->Unit(benchmark::kMillisecond);
 BENCHMARK(gelu)->Arg(110592 * 192)->Unit(benchmark::kMillisecond);

@@ -34,26 +34,18 @@ void batch_moments(context<cpu>& cx, index_t rows, index_t channels, T const* x,
   index_t const tasks = chunk_count(rows, each);
   scratch s(cx);
   double* const partial = s.take<double>(tasks * 2 * channels);
-  auto const merge = [channels](double before, double more, double const* from, double* to) {
-    double const part = more / (before + more), weight = before * part;
-    for (index_t c = 0; c < channels; ++c) {
-      double const difference = from[c] - to[c];  // Chan, Golub and LeVeque 1983
-      to[c] += difference * part;
-      to[channels + c] += from[channels + c] + difference * difference * weight;
-    }
-  };
   run_chunks(cx, rows, each, [&](index_t begin, index_t end, index_t task, int worker) {
     scratch mine(cx, worker);
     double *const to = partial + task * 2 * channels, *const one = mine.take<double>(2 * channels);
     for (index_t r = begin; r < end; r += block) {
       index_t const n = end - r < block ? end - r : block;
       channel_moments(n, channels, x + r * channels, r == begin ? to : one);
-      if (r > begin) merge(double(r - begin), double(n), one, to);
+      if (r > begin) merge_moments(double(r - begin), double(n), channels, one, to);
     }
   });
   for (index_t t = 1; t < tasks; ++t)
-    merge(double(t * each), double(t + 1 < tasks ? each : rows - t * each), partial + t * 2 * channels,
-          partial);
+    merge_moments(double(t * each), double(t + 1 < tasks ? each : rows - t * each), channels,
+                  partial + t * 2 * channels, partial);
   for (index_t c = 0; c < channels; ++c)
     mean[c] = tasks > 0 ? partial[c] : 0, squares[c] = tasks > 0 ? partial[channels + c] : 0;
 }
@@ -160,16 +152,19 @@ struct kernel<op::batch_norm, cpu, T> {
   static void write(context<cpu>& cx, op::batch_norm::args<T> const& a, detail::batch::affine<T> const& f) {
     index_t const channels = a.channels;
     run_chunks(cx, a.rows, chunk_rows(channels), [&](index_t begin, index_t end, index_t, int) {
-      for (index_t r = begin; r < end; ++r) {
-        T const *const x = a.x + r * channels, *const skip = a.skip ? a.skip + r * channels : nullptr;
-        T* const y = a.y + r * channels;
-        simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-          auto u = simd::fma(simd::load(x + c, lanes) - simd::load(f.mean + c, lanes),
-                             simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
-          if (skip) u += simd::load(skip + c, lanes);
-          simd::put<Past>(y + c, simd::activated<Act, T>(u), lanes);
-        });
-      }
+      auto const take = [&](index_t from, index_t rows, index_t c, auto registers, auto lanes) {
+        constexpr int V = decltype(registers)::value;
+        detail::line<V, T> const m(f.mean + c, lanes), k(f.factor + c, lanes), o(f.offset + c, lanes);
+        for (index_t row = 0; row < rows; ++row)
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) {
+            index_t const at = from + row * channels + v * simd::width<T>;
+            auto u = simd::fma(simd::load(a.x + at, lanes) - m[v], k[v], o[v]);
+            if (a.skip) u += simd::load(a.skip + at, lanes);
+            simd::put<Past>(a.y + at, simd::activated<Act, T>(u), lanes);
+          }
+      };
+      detail::each_rows<T>(begin, end, channels, take);
       if constexpr (Past) simd::end_stream();
     });
   }
@@ -215,14 +210,14 @@ struct kernel<op::batch_norm_grad, cpu, T> {
     });
   }
 
-  /// d = x - mean and the gradient at the activation's input, of one register.
+  /// The gradient at the activation's input, of one register. d: x - mean; f, o: factor and offset.
   template <activation Act, class Lanes>
-  INSULA_INLINE static simd::pack<T> before(args const& a, detail::batch::affine<T> const& f, index_t at,
-                                            index_t c, simd::pack<T> d, Lanes lanes) {
-    auto const gy = simd::load(a.gy + at + c, lanes);
+  INSULA_INLINE static simd::pack<T> before(args const& a, index_t at, simd::pack<T> d, simd::pack<T> f,
+                                            simd::pack<T> o, Lanes lanes) {
+    auto const gy = simd::load(a.gy + at, lanes);
     if constexpr (Act == activation::none) return gy;
-    auto u = simd::fma(d, simd::load(f.factor + c, lanes), simd::load(f.offset + c, lanes));
-    if (a.skip) u += simd::load(a.skip + at + c, lanes);
+    auto u = simd::fma(d, f, o);
+    if (a.skip) u += simd::load(a.skip + at, lanes);
     return simd::through_activation<Act, T>(u, gy);
   }
 
@@ -230,36 +225,52 @@ struct kernel<op::batch_norm_grad, cpu, T> {
   static void add_sums(args const& a, detail::batch::affine<T> const& f, index_t begin, index_t end,
                        T* sums) {
     index_t const channels = a.channels;
-    simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-      auto total = simd::zero<T>(), slope = simd::zero<T>();
-      auto const mean = simd::load(f.mean + c, lanes);
-      for (index_t at = begin * channels; at < end * channels; at += channels) {
-        auto const d = simd::load(a.x + at + c, lanes) - mean;
-        auto const gu = before<Act>(a, f, at, c, d, lanes);
-        total += gu;
-        slope = simd::fma(gu, d, slope);
+    simd::clear(2 * channels, sums);
+    auto const take = [&](index_t from, index_t rows, index_t c, auto registers, auto lanes) {
+      constexpr int V = decltype(registers)::value, w = simd::width<T>;
+      detail::line<V, T> const m(f.mean + c, lanes), k(f.factor + c, lanes), o(f.offset + c, lanes);
+      detail::line<V, T> total(sums + c, lanes), slope(sums + channels + c, lanes);
+      for (index_t row = 0; row < rows; ++row)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          index_t const at = from + row * channels + v * w;
+          auto const d = simd::load(a.x + at, lanes) - m[v];
+          auto const gu = before<Act>(a, at, d, k[v], o[v], lanes);
+          total.part[v] += gu;
+          slope.part[v] = simd::fma(gu, d, slope[v]);
+        }
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        simd::store(sums + c + v * w, total[v], lanes);
+        simd::store(sums + channels + c + v * w, slope[v], lanes);
       }
-      simd::store(sums + c, total, lanes);
-      simd::store(sums + channels + c, slope, lanes);
-    });
+    };
+    detail::each_rows<T>(begin, end, channels, take);
   }
 
   template <activation Act, bool Past>
   static void write_gradients(args const& a, detail::batch::affine<T> const& f,
                               detail::batch::projection<T> const& p, index_t begin, index_t end) {
     index_t const channels = a.channels;
-    for (index_t at = begin * channels; at < end * channels; at += channels) {
-      T *const gx = a.gx ? a.gx + at : nullptr, *const gskip = a.gskip ? a.gskip + at : nullptr;
-      simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-        auto const d = simd::load(a.x + at + c, lanes) - simd::load(f.mean + c, lanes);
-        auto const gu = before<Act>(a, f, at, c, d, lanes);
-        if (gskip) simd::store(gskip + c, a.skip_adds ? simd::load(gskip + c, lanes) + gu : gu, lanes);
-        if (!gx) return;
-        auto g = simd::fma(gu, simd::load(f.factor + c, lanes), -simd::load(p.constant + c, lanes));
-        g = simd::fnma(d, simd::load(p.slope + c, lanes), g);
-        simd::put<Past>(gx + c, a.adds ? g + simd::load(gx + c, lanes) : g, lanes);
-      });
-    }
+    auto const take = [&](index_t from, index_t rows, index_t c, auto registers, auto lanes) {
+      constexpr int V = decltype(registers)::value;
+      detail::line<V, T> const m(f.mean + c, lanes), k(f.factor + c, lanes), o(f.offset + c, lanes),
+          constant(p.constant + c, lanes), slope(p.slope + c, lanes);
+      for (index_t row = 0; row < rows; ++row)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          index_t const at = from + row * channels + v * simd::width<T>;
+          auto const d = simd::load(a.x + at, lanes) - m[v];
+          auto const gu = before<Act>(a, at, d, k[v], o[v], lanes);
+          if (a.gskip)
+            simd::store(a.gskip + at, a.skip_adds ? simd::load(a.gskip + at, lanes) + gu : gu, lanes);
+          if (!a.gx) continue;
+          auto g = simd::fnma(d, slope[v], simd::fma(gu, k[v], -constant[v]));
+          if (a.adds) g += simd::load(a.gx + at, lanes);
+          simd::put<Past>(a.gx + at, g, lanes);
+        }
+    };
+    detail::each_rows<T>(begin, end, channels, take);
     if constexpr (Past) simd::end_stream();
   }
 };

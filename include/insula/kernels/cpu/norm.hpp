@@ -70,6 +70,33 @@ struct group_chunks {
   }
 };
 
+/// For which what belongs to a channel is loaded once. Of more, the machine no longer sees that they follow each other.
+inline constexpr index_t rows_at_once = 2;
+
+/// Calls f(at, rows, c, registers, lanes) for all channels of the rows [begin, end), rows_at_once of them at a time and line by
+/// line: at is where channel c of the first one is.
+template <scalar T, class F>
+INSULA_INLINE void each_rows(index_t begin, index_t end, index_t channels, F f) {
+  for (index_t r = begin; r < end; r += rows_at_once) {
+    index_t const rows = end - r < rows_at_once ? end - r : rows_at_once;
+    simd::each_columns<T, simd::line_registers<T>>(channels, [&](index_t c, auto registers, auto lanes) {
+      f(r * channels + c, rows, c, registers, lanes);
+    });
+  }
+}
+
+/// V registers, one behind the other.
+template <int V, scalar T>
+struct line {
+  simd::pack<T> part[V];
+  template <class Lanes>
+  INSULA_INLINE line(T const* x, Lanes lanes) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) part[v] = simd::load(x + v * simd::width<T>, lanes);
+  }
+  INSULA_INLINE simd::pack<T> operator[](int v) const { return part[v]; }
+};
+
 /// Mean and sum of squared deviations of `count` numbers.
 struct moments {
   double count = 0, mean = 0, squares = 0;
@@ -83,16 +110,19 @@ struct moments {
   }
 };
 
+inline constexpr index_t moments_ahead = 8192;  // bytes: a block is half read when the next one is asked for
+
 /// Takes the moments of V registers of channels over `rows` more positions into mean and squares, which cover `before`: sums of
 /// differences from the mean so far, or from that of the first `rows`, which are read twice. If that mean is off by d, the sums
 /// lose digits of rows d^2; but the squares then grow by rows d^2 / 2 or more (before >= rows), so relative to the result no more
 /// is lost than in any sum. rows d^2 must not overflow.
 template <int V, scalar T, class Lanes>
 INSULA_INLINE void take_moments(index_t before, index_t rows, index_t stride, T const* x, Lanes lanes,
-                                index_t valid, double* mean, double* squares) {
+                                index_t valid, double* __restrict mean, double* __restrict squares) {
   constexpr int w = simd::width<T>;
+  constexpr int chains = V > 2 ? 1 : 4 / V;  // rows at a time, for an addition takes some cycles
   T c[V * w], one[V * w], two[V * w];
-  simd::pack<T> centre[V]{}, first[V]{}, second[V]{};
+  simd::pack<T> centre[V]{}, first[chains][V]{}, second[chains][V]{};
   if (before == 0) {
     for (index_t r = 0; r < rows; ++r)
 #pragma GCC unroll 4
@@ -103,23 +133,51 @@ INSULA_INLINE void take_moments(index_t before, index_t rows, index_t stride, T 
   }
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) centre[v] = simd::load(c + v * w);
-  for (index_t r = 0; r < rows; ++r)
+  auto const take = [&](T const* from, int chain) __attribute__((always_inline)) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      T const* const at = x + r * stride + v * w;
-      __builtin_prefetch(at + 2048 / sizeof(T));
+      T const* const at = from + v * w;
+      if (v % simd::line_registers<T> == 0) __builtin_prefetch(at + moments_ahead / sizeof(T));
       auto const d = simd::load(at, lanes) - centre[v];
-      first[v] += d;
-      second[v] = simd::fma(d, d, second[v]);
+      first[chain][v] += d;
+      second[chain][v] = simd::fma(d, d, second[chain][v]);
     }
-  for (int v = 0; v < V; ++v) simd::store(one + v * w, first[v]), simd::store(two + v * w, second[v]);
+  };
+  index_t r = 0;
+  for (; r + chains <= rows; r += chains)
+#pragma GCC unroll 4
+    for (int k = 0; k < chains; ++k) take(x + (r + k) * stride, k);
+  for (; r < rows; ++r) take(x + r * stride, 0);
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+#pragma GCC unroll 4
+    for (int k = 1; k < chains; ++k) first[0][v] += first[k][v], second[0][v] += second[k][v];
+    simd::store(one + v * w, first[0][v]), simd::store(two + v * w, second[0][v]);
+  }
   double const n = double(rows), part = n / (double(before) + n), weight = double(before) * part,
                each = 1 / n;
-  for (index_t i = 0; i < valid; ++i) {
-    double const shift = double(one[i]) * each, squared = double(two[i]) - shift * double(one[i]);
-    double const difference = double(c[i]) + shift - mean[i];  // Chan, Golub and LeVeque 1983
-    mean[i] += difference * part;
-    squares[i] += squared + difference * difference * weight;
+  auto const merge = [&](index_t count) __attribute__((always_inline)) {
+    for (index_t i = 0; i < count; ++i) {
+      double const shift = double(one[i]) * each, squared = double(two[i]) - shift * double(one[i]);
+      double const difference = double(c[i]) + shift - mean[i];  // Chan, Golub and LeVeque 1983
+      mean[i] += difference * part;
+      squares[i] += squared + difference * difference * weight;
+    }
+  };
+  if constexpr (std::is_same_v<Lanes, simd::whole>)
+    merge(V * w);
+  else
+    merge(valid);
+}
+
+/// Moments of each channel over more positions, `from`, into those over as many as `before`; both as channel_moments leaves them.
+inline void merge_moments(double before, double more, index_t channels, double const* __restrict from,
+                          double* __restrict to) {
+  double const part = more / (before + more), weight = before * part;
+  for (index_t c = 0; c < channels; ++c) {
+    double const difference = from[c] - to[c];  // Chan, Golub and LeVeque 1983
+    to[c] += difference * part;
+    to[channels + c] += from[channels + c] + difference * difference * weight;
   }
 }
 
@@ -156,15 +214,19 @@ struct kernel<op::group_norm, cpu, T> {
                               partial + chunk * 2 * channels);
     });
 
+    for (index_t n = 0; n < a.batch; ++n)
+      for (index_t k = 1; k < chunks.per_sample; ++k) {
+        double* const to = partial + n * chunks.per_sample * 2 * channels;
+        index_t const before = k * chunks.each, left = a.positions - before;
+        detail::merge_moments(double(before), double(left < chunks.each ? left : chunks.each), channels,
+                              to + k * 2 * channels, to);
+      }
     cx.pool.run(a.batch * a.groups, [&](index_t task, int) {
       index_t const n = task / a.groups, first = task % a.groups * per_group;
+      double const* const from = partial + n * chunks.per_sample * 2 * channels;
       detail::moments all;
-      for (index_t k = 0; k < chunks.per_sample; ++k) {
-        double const* const from = partial + (n * chunks.per_sample + k) * 2 * channels;
-        index_t const left = a.positions - k * chunks.each;
-        double const rows = double(left < chunks.each ? left : chunks.each);
-        for (index_t c = first; c < first + per_group; ++c) all.merge({rows, from[c], from[channels + c]});
-      }
+      for (index_t c = first; c < first + per_group; ++c)
+        all.merge({double(a.positions), from[c], from[channels + c]});
       double const rstd = 1 / std::sqrt(all.squares / all.count + a.eps);
       T const mean = T(all.mean), rest = T(all.mean - double(mean));
       a.stats[3 * task] = mean, a.stats[3 * task + 1] = T(rstd), a.stats[3 * task + 2] = rest;
@@ -195,22 +257,25 @@ struct kernel<op::group_norm, cpu, T> {
     chunks.run(cx, a.batch, [&](index_t n, index_t begin, index_t end, index_t) {
       T const* const mean = affine + n * 3 * channels;
       T const *const factor = mean + channels, *const offset = factor + channels;
-      for (index_t p = begin; p < end; ++p) {
-        index_t const at = (n * a.positions + p) * channels;
-        T const *const x = a.x + at, *const skip = a.skip ? a.skip + at : nullptr;
-        T* const y = a.y + at;
-        simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-          if constexpr (Act == activation::gelu) {
-            // A GELU is so long that the machine, which looks some hundred instructions ahead, would not see what comes.
-            if constexpr (!Past) __builtin_prefetch(y + c + 2048 / sizeof(T), 1);
-            __builtin_prefetch(x + c + 2048 / sizeof(T));
+      index_t const sample = n * a.positions;
+      auto const take = [&](index_t from, index_t rows, index_t c, auto registers, auto lanes) {
+        constexpr int V = decltype(registers)::value;
+        detail::line<V, T> const m(mean + c, lanes), f(factor + c, lanes), o(offset + c, lanes);
+        for (index_t row = 0; row < rows; ++row)
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) {
+            index_t const at = from + row * channels + v * simd::width<T>;
+            if constexpr (Act == activation::gelu) {
+              // A GELU is so long that the machine, which looks some hundred instructions ahead, would not see what comes.
+              if constexpr (!Past) __builtin_prefetch(a.y + at + 2048 / sizeof(T), 1);
+              __builtin_prefetch(a.x + at + 2048 / sizeof(T));
+            }
+            auto u = simd::fma(simd::load(a.x + at, lanes) - m[v], f[v], o[v]);
+            if (a.skip) u += simd::load(a.skip + at, lanes);
+            simd::put<Past>(a.y + at, simd::activated<Act, T>(u), lanes);
           }
-          auto u = simd::fma(simd::load(x + c, lanes) - simd::load(mean + c, lanes),
-                             simd::load(factor + c, lanes), simd::load(offset + c, lanes));
-          if (skip) u += simd::load(skip + c, lanes);
-          simd::put<Past>(y + c, simd::activated<Act, T>(u), lanes);
-        });
-      }
+      };
+      detail::each_rows<T>(sample + begin, sample + end, channels, take);
       if constexpr (Past) simd::end_stream();
     });
   }
@@ -302,23 +367,33 @@ struct kernel<op::group_norm_grad, cpu, T> {
     index_t const channels = a.channels;
     T const *const factor = mean + channels, *const offset = factor + channels;
     simd::clear(2 * channels, sums);
-    for (index_t p = begin; p < end; ++p) {
-      index_t const at = (n * a.positions + p) * channels;
-      T const *const x = a.x + at, *const gy = a.gy + at, *const skip = a.skip ? a.skip + at : nullptr;
-      T* const to = kept ? kept + at : nullptr;
-      simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-        auto const d = simd::load(x + c, lanes) - simd::load(mean + c, lanes);
-        auto gu = simd::load(gy + c, lanes);
-        if constexpr (Act != activation::none) {
-          auto u = simd::fma(d, simd::load(factor + c, lanes), simd::load(offset + c, lanes));
-          if (skip) u += simd::load(skip + c, lanes);
-          gu = simd::through_activation<Act, T>(u, gu);
-          if (to) simd::store(to + c, gu, lanes);
+    index_t const sample = n * a.positions;
+    auto const take = [&](index_t from, index_t rows, index_t c, auto registers, auto lanes) {
+      constexpr int V = decltype(registers)::value, w = simd::width<T>;
+      detail::line<V, T> const m(mean + c, lanes), f(factor + c, lanes), o(offset + c, lanes);
+      detail::line<V, T> total(sums + c, lanes), slope(sums + channels + c, lanes);
+      for (index_t row = 0; row < rows; ++row)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          index_t const at = from + row * channels + v * w;
+          auto const d = simd::load(a.x + at, lanes) - m[v];
+          auto gu = simd::load(a.gy + at, lanes);
+          if constexpr (Act != activation::none) {
+            auto u = simd::fma(d, f[v], o[v]);
+            if (a.skip) u += simd::load(a.skip + at, lanes);
+            gu = simd::through_activation<Act, T>(u, gu);
+            if (kept) simd::store(kept + at, gu, lanes);
+          }
+          total.part[v] += gu;
+          slope.part[v] = simd::fma(gu, d, slope[v]);
         }
-        simd::store(sums + c, simd::load(sums + c, lanes) + gu, lanes);
-        simd::store(sums + channels + c, simd::fma(gu, d, simd::load(sums + channels + c, lanes)), lanes);
-      });
-    }
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        simd::store(sums + c + v * w, total[v], lanes);
+        simd::store(sums + channels + c + v * w, slope[v], lanes);
+      }
+    };
+    detail::each_rows<T>(sample + begin, sample + end, channels, take);
   }
 
   /// gx, and gskip if it does not hold its result yet, from what the first pass left.
@@ -331,23 +406,24 @@ struct kernel<op::group_norm_grad, cpu, T> {
       T const* const mean = affine + n * constants * channels;
       T const *const factor = mean + channels, *const constant = mean + 3 * channels,
                      *const slope = constant + channels;
-      for (index_t p = begin; p < end; ++p) {
-        index_t const at = (n * a.positions + p) * channels;
-        T const *const x = a.x + at, *const from = kept + at;
-        T* const gx = a.gx + at;
-        simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-          auto const d = simd::load(x + c, lanes) - simd::load(mean + c, lanes);
-          auto const gu = simd::load(from + c, lanes);
-          if (gskip) {  // which adds: else the first pass would have left gu there
-            T* const to = gskip + at + c;
-            simd::store(to, simd::load(to, lanes) + gu, lanes);
+      index_t const sample = n * a.positions;
+      auto const take = [&](index_t from, index_t rows, index_t c, auto registers, auto lanes) {
+        constexpr int V = decltype(registers)::value;
+        detail::line<V, T> const m(mean + c, lanes), f(factor + c, lanes), k(constant + c, lanes),
+            l(slope + c, lanes);
+        for (index_t row = 0; row < rows; ++row)
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) {
+            index_t const at = from + row * channels + v * simd::width<T>;
+            auto const d = simd::load(a.x + at, lanes) - m[v], gu = simd::load(kept + at, lanes);
+            if (gskip)  // which adds: else the first pass would have left gu there
+              simd::store(gskip + at, simd::load(gskip + at, lanes) + gu, lanes);
+            auto g = simd::fnma(d, l[v], simd::fma(gu, f[v], -k[v]));
+            if (a.adds) g += simd::load(a.gx + at, lanes);
+            simd::put<Past>(a.gx + at, g, lanes);
           }
-          auto g = simd::fma(gu, simd::load(factor + c, lanes), -simd::load(constant + c, lanes));
-          g = simd::fnma(d, simd::load(slope + c, lanes), g);
-          if (a.adds) g += simd::load(gx + c, lanes);
-          simd::put<Past>(gx + c, g, lanes);
-        });
-      }
+      };
+      detail::each_rows<T>(sample + begin, sample + end, channels, take);
       if constexpr (Past) simd::end_stream();
     });
   }
@@ -394,26 +470,31 @@ struct kernel<op::group_norm_grad, cpu, T> {
     index_t const channels = a.channels;
     T const *const factor = mean + channels, *const offset = factor + channels;
     T const *const constant = offset + channels, *const slope = constant + channels;
-    for (index_t p = begin; p < end; ++p) {
-      index_t const at = (n * a.positions + p) * channels;
-      T const *const x = a.x + at, *const gy = a.gy + at, *const skip = a.skip ? a.skip + at : nullptr;
-      T *const gx = a.gx ? a.gx + at : nullptr, *const gskip = a.gskip ? a.gskip + at : nullptr;
-      simd::each_register<T>(channels, [&](index_t c, auto lanes) {
-        auto const d = simd::load(x + c, lanes) - simd::load(mean + c, lanes);
-        auto gu = simd::load(gy + c, lanes);
-        if constexpr (Act != activation::none) {
-          auto u = simd::fma(d, simd::load(factor + c, lanes), simd::load(offset + c, lanes));
-          if (skip) u += simd::load(skip + c, lanes);
-          gu = simd::through_activation<Act, T>(u, gu);
+    index_t const sample = n * a.positions;
+    auto const take = [&](index_t from, index_t rows, index_t c, auto registers, auto lanes) {
+      constexpr int V = decltype(registers)::value;
+      detail::line<V, T> const m(mean + c, lanes), f(factor + c, lanes), o(offset + c, lanes),
+          k(constant + c, lanes), l(slope + c, lanes);
+      for (index_t row = 0; row < rows; ++row)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          index_t const at = from + row * channels + v * simd::width<T>;
+          auto const d = simd::load(a.x + at, lanes) - m[v];
+          auto gu = simd::load(a.gy + at, lanes);
+          if constexpr (Act != activation::none) {
+            auto u = simd::fma(d, f[v], o[v]);
+            if (a.skip) u += simd::load(a.skip + at, lanes);
+            gu = simd::through_activation<Act, T>(u, gu);
+          }
+          if (a.gskip)
+            simd::store(a.gskip + at, a.skip_adds ? simd::load(a.gskip + at, lanes) + gu : gu, lanes);
+          if (!a.gx) continue;
+          auto g = simd::fnma(d, l[v], simd::fma(gu, f[v], -k[v]));
+          if (a.adds) g += simd::load(a.gx + at, lanes);
+          simd::put<Past>(a.gx + at, g, lanes);
         }
-        if (gskip) simd::store(gskip + c, a.skip_adds ? simd::load(gskip + c, lanes) + gu : gu, lanes);
-        if (!gx) return;
-        auto g = simd::fma(gu, simd::load(factor + c, lanes), -simd::load(constant + c, lanes));
-        g = simd::fnma(d, simd::load(slope + c, lanes), g);
-        if (a.adds) g += simd::load(gx + c, lanes);
-        simd::put<Past>(gx + c, g, lanes);
-      });
-    }
+    };
+    detail::each_rows<T>(sample + begin, sample + end, channels, take);
     if constexpr (Past) simd::end_stream();
   }
 };

@@ -29,15 +29,26 @@ INSULA_INLINE void each_register(index_t n, F f) {
   if (i < n) f(i, int(n - i));
 }
 
-/// Calls f(c, registers, lanes) for all channels: four whole registers at a time, then one, then a part of one.
-template <scalar T, class F>
+/// Calls f(c, registers, lanes) for all channels: `Most` whole registers at a time, 4 or fewer, then what whole ones are left, then
+/// a part of one.
+template <scalar T, int Most = 4, class F>
 INSULA_INLINE void each_columns(index_t channels, F f) {
   constexpr index_t w = width<T>;
   index_t c = 0;
-  for (; c + 4 * w <= channels; c += 4 * w) f(c, std::integral_constant<int, 4>{}, whole{});
-  for (; c + w <= channels; c += w) f(c, std::integral_constant<int, 1>{}, whole{});
-  if (c < channels) f(c, std::integral_constant<int, 1>{}, int(channels - c));
+  for (; c + Most * w <= channels; c += Most * w) f(c, std::integral_constant<int, Most>{}, whole{});
+  index_t const left = (channels - c) / w;
+  if constexpr (Most > 3)
+    if (left == 3) f(c, std::integral_constant<int, 3>{}, whole{});
+  if constexpr (Most > 2)
+    if (left == 2) f(c, std::integral_constant<int, 2>{}, whole{});
+  if constexpr (Most > 1)
+    if (left == 1) f(c, std::integral_constant<int, 1>{}, whole{});
+  if (index_t const part = channels % w) f(channels - part, std::integral_constant<int, 1>{}, int(part));
 }
+
+/// Registers of one line of the cache, which is written as one if they follow each other.
+template <scalar T>
+inline constexpr int line_registers = int(cache_line) / int(sizeof(pack<T>));
 
 /// y = x
 template <scalar T>
