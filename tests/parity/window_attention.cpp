@@ -195,10 +195,11 @@ std::vector<T> minus(std::vector<T> a, std::vector<T> const& b) {
 TEMPLATE_TEST_CASE("window attention on the CPU agrees with the plain kernels", "", float, double) {
   using T = TestType;
   for (index_t shift : {0, 3}) {
-    check_parity<T>(geometry(1, {5, 9, 14}, 7, shift, 3, 8), bound<T>);  // clamped, padded and exact axes
-    check_parity<T>(geometry(1, {7, 7, 7}, 7, shift, 1, 16), bound<T>);  // one whole window
-    check_parity<T>(geometry(3, {8, 6, 3}, 7, shift, 1, 5), bound<T>);   // mostly padding; odd head width
-    check_parity<T>(geometry(2, {3, 2, 2}, 7, shift, 3, 16), bound<T>);  // nominal corner of the table
+    check_parity<T>(geometry(1, {5, 9, 14}, 7, shift, 3, 8), bound<T>);   // clamped, padded and exact axes
+    check_parity<T>(geometry(1, {7, 7, 7}, 7, shift, 1, 16), bound<T>);   // one whole window
+    check_parity<T>(geometry(3, {8, 6, 3}, 7, shift, 1, 5), bound<T>);    // mostly padding; odd head width
+    check_parity<T>(geometry(2, {3, 2, 2}, 7, shift, 3, 16), bound<T>);   // nominal corner of the table
+    check_parity<T>(geometry(2, {12, 9, 10}, 7, shift, 2, 8), bound<T>);  // few and many padding tokens
   }
   check_parity<T>(geometry(1, {14, 7, 10}, 7, 3, 3, 5), bound<T>);
   check_parity<T>(geometry(2, {9, 4, 5}, 4, 2, 2, 17), bound<T>);  // width just over a register
@@ -213,7 +214,9 @@ TEMPLATE_TEST_CASE("window attention with many windows sums chunks", "", float, 
 
 TEMPLATE_TEST_CASE("window attention saves the row log-sum-exp of real tokens", "", float, double) {
   using T = TestType;
-  problem<T> p{problem<float>(geometry(2, {5, 9, 8}, 4, 2, 2, 8), 3)};
+  auto const grid = GENERATE(extent{5, 9, 8}, extent{9, 8, 11});
+  index_t const size = grid.d == 5 ? 4 : 7;
+  problem<T> p{problem<float>(geometry(2, grid, size, size / 2, 2, 8), 3)};
   problem<double> reference(p);
   context<cpu> cx;
   context<plain> reference_cx;
@@ -236,8 +239,9 @@ TEMPLATE_TEST_CASE("window attention saves the row log-sum-exp of real tokens", 
 
 TEMPLATE_TEST_CASE("window attention with scores beyond the range of exponentials", "", float, double) {
   using T = TestType;
+  auto const g = GENERATE(geometry(1, {5, 4, 6}, 4, 2, 2, 8), geometry(1, {9, 8, 11}, 7, 3, 2, 8));
   for (double const growth : {30., 3e3}) {  // scores of some hundreds, and of millions: one key takes all
-    problem<float> start(geometry(1, {5, 4, 6}, 4, 2, 2, 8), 21);
+    problem<float> start(g, 21);
     for (auto& w : start.table) w = -float(growth * growth) * std::fabs(w);
     problem<T> ours{start};
     for (std::size_t i = 0; i < ours.qkv_w.size(); ++i)
@@ -256,7 +260,7 @@ TEMPLATE_TEST_CASE("window attention with scores beyond the range of exponential
 TEMPLATE_TEST_CASE("window attention does not depend on the number of threads", "", float, double) {
   using T = TestType;
   for (auto const& g : {geometry(2, {5, 9, 8}, 4, 2, 3, 8), geometry(3, {9, 11, 10}, 3, 1, 2, 8),
-                        geometry(1, {6, 6, 6}, 7, 3, 4, 16)}) {
+                        geometry(1, {6, 6, 6}, 7, 3, 4, 16), geometry(1, {9, 8, 10}, 7, 3, 2, 8)}) {
     problem<T> const start(g, 5);
     problem<T> first = start;
     context<cpu> one(1);
@@ -272,7 +276,8 @@ TEMPLATE_TEST_CASE("window attention does not depend on the number of threads", 
 
 TEMPLATE_TEST_CASE("window attention in place, adding, and without what is null", "", float, double) {
   using T = TestType;
-  for (auto const& g : {geometry(2, {5, 9, 8}, 4, 2, 3, 8), geometry(3, {9, 11, 10}, 3, 1, 2, 8)}) {
+  for (auto const& g : {geometry(2, {5, 9, 8}, 4, 2, 3, 8), geometry(3, {9, 11, 10}, 3, 1, 2, 8),
+                        geometry(1, {9, 8, 10}, 7, 3, 2, 8)}) {
     problem<T> const start(g, 9);
     problem<T> p = start;
     context<cpu> cx(2);
@@ -338,7 +343,8 @@ TEMPLATE_TEST_CASE("window attention in place, adding, and without what is null"
 }
 
 TEST_CASE("window attention allocates nothing once warm and hides no NaN") {
-  problem<float> p(geometry(1, {9, 8, 10}, 4, 2, 2, 8));
+  index_t const size = GENERATE(4, 7);
+  problem<float> p(geometry(1, {9, 8, 10}, size, size / 2, 2, 8));
   context<cpu> cx;
   both(cx, p), both(cx, p);
   auto const calls = host_memory().calls.load();

@@ -2,7 +2,7 @@
 // Shifted-window attention on the CPU: norm, qkv, scores, softmax, projection and residual of a window in cache.
 #pragma once
 
-#include "insula/kernels/cpu/window_tile.hpp"
+#include "insula/kernels/cpu/window_padding.hpp"
 
 namespace insula {
 
@@ -15,7 +15,7 @@ struct forward_slot {
   T *normed, *qkv;  // (padded rows, channels), (rows, 3 channels)
 
   forward_slot(scratch& memory, sizes<T> const& s)
-      : window(memory, s.tokens),
+      : window(memory, s.tokens, s.used),
         normed(memory.take<T>(s.padded_rows() * s.channels)),
         qkv(memory.take<T>(s.tokens * 3 * s.channels)) {}
 };
@@ -25,7 +25,8 @@ class forward {
  public:
   using arguments = op::window_attention::args<T>;
 
-  forward(arguments const& args, sizes<T> const& s, T const* bias) : args_(args), s_(s), bias_(bias) {}
+  forward(arguments const& args, sizes<T> const& s, padding_keys<T> const& padding, T const* bias)
+      : args_(args), s_(s), padding_(padding), bias_(bias) {}
 
   void gather(forward_slot<T>& slot, index_t window) const {
     slot.window.locate(s_, window);
@@ -43,42 +44,13 @@ class forward {
   /// rule the range of the numbers allows exponentials without a shift, which need no largest score beforehand and
   /// round least; a tile whose sums are out of range is computed again with the largest score of each row taken off.
   void attend(forward_slot<T>& slot, index_t window, index_t head, scratch& memory) const {
-    constexpr int w = simd::width<T>;
-    head_values<T> values(memory, s_);
-    values.pack(s_, slot.window, slot.qkv, args_.qkv_b, head);
-    T* scores = memory.take<T>(tile_queries * s_.keys);
-    T* sums = memory.take<T>(s_.padded_rows() * s_.row);
-    T* totals = memory.take<T>(s_.padded_rows() * w);
-    T const* bias = bias_ + head * s_.tokens * s_.keys;
     T* lse = args_.lse ? args_.lse + (window * s_.heads + head) * s_.tokens : nullptr;
     if (lse)
       for (index_t p = 0; p < s_.tokens - slot.window.rows; ++p) lse[slot.window.padding[p]] = 0;
-    for (index_t i = 0; i < s_.padded_rows() * w; ++i) totals[i] = 0;
-    T const* const no_shift = nullptr;
-    for (index_t j = 0; j < s_.tokens; j += key_block) {
-      index_t const end = j + key_block < s_.keys ? j + key_block : s_.keys;
-      for (index_t first = 0; first < slot.window.rows; first += tile_queries) {
-        query_tile<T> const tile(s_, slot.window, bias, values.mask, first);
-        exponentials<score::unshifted>(s_, slot.window, tile, values, first, j, end, no_shift, scores,
-                                       totals + first * w);
-        weighted_sum(s_, (end < s_.tokens ? end : s_.tokens) - j, scores, values.v + j * s_.row, j > 0,
-                     sums + first * s_.row);
-      }
-    }
-    for (index_t first = 0; first < slot.window.rows; first += tile_queries) {
-      T sum[tile_queries], shift[tile_queries] = {};
-      for (int r = 0; r < tile_queries; ++r) sum[r] = simd::sum<T>(simd::load(totals + (first + r) * w));
-      if (!usual(sum)) shifted(slot.window, bias, values, first, scores, sum, shift, sums + first * s_.row);
-      index_t const rows = slot.window.rows - first < tile_queries ? slot.window.rows - first : tile_queries;
-      for (index_t r = 0; r < rows; ++r) {
-        T* out = slot.normed + (first + r) * s_.channels + head * s_.width;
-        auto const factor = simd::broadcast(1 / sum[r]);
-        for_packs<T>(s_.width, [&](index_t e, auto n) {
-          store<T>(out + e, simd::load(sums + (first + r) * s_.row + e) * factor, n);
-        });
-        if (lse) lse[slot.window.token[first + r]] = shift[r] * ln2<T> + std::log(sum[r]);
-      }
-    }
+    T const* const bias = bias_ + head * s_.tokens * s_.keys;
+    if (!padding_.collapse(slot.window, false)) return attend(slot, s_, slot.window, bias, head, lse, memory);
+    auto const view = padding_.look(memory, slot.window, bias, head);
+    attend(slot, view.s, view.window, view.bias, head, lse, memory);
   }
 
   /// y = x + o proj + bias for some columns of the window's tokens.
@@ -109,17 +81,54 @@ class forward {
     for (T s : sum) all = all && s > least && s < most;
     return all;
   }
+  /// The same, the window's keys being those of `window`, whose sizes are s.
+  void attend(forward_slot<T>& slot, sizes<T> const& s, window_rows const& window, T const* bias,
+              index_t head, T* lse, scratch& memory) const {
+    constexpr int w = simd::width<T>;
+    head_values<T> values(memory, s);
+    values.pack(s, window, slot.qkv, args_.qkv_b, head);
+    T* scores = memory.take<T>(tile_queries * s.keys);
+    T* sums = memory.take<T>(s.padded_rows() * s.row);
+    T* totals = memory.take<T>(s.padded_rows() * w);
+    for (index_t i = 0; i < s.padded_rows() * w; ++i) totals[i] = 0;
+    T const* const no_shift = nullptr;
+    for (index_t j = 0; j < s.tokens; j += key_block) {
+      index_t const end = j + key_block < s.keys ? j + key_block : s.keys;
+      for (index_t first = 0; first < window.rows; first += tile_queries) {
+        query_tile<T> const tile(s, window, bias, values.mask, first);
+        exponentials<score::unshifted>(s, window, tile, values, first, j, end, no_shift, scores,
+                                       totals + first * w);
+        weighted_sum(s, (end < s.tokens ? end : s.tokens) - j, scores, values.v + j * s.row, j > 0,
+                     sums + first * s.row);
+      }
+    }
+    for (index_t first = 0; first < window.rows; first += tile_queries) {
+      T sum[tile_queries], shift[tile_queries] = {};
+      for (int r = 0; r < tile_queries; ++r) sum[r] = simd::sum<T>(simd::load(totals + (first + r) * w));
+      if (!usual(sum)) shifted(s, window, bias, values, first, scores, sum, shift, sums + first * s.row);
+      index_t const rows = window.rows - first < tile_queries ? window.rows - first : tile_queries;
+      for (index_t r = 0; r < rows; ++r) {
+        T* out = slot.normed + (first + r) * s.channels + head * s.width;
+        auto const factor = simd::broadcast(1 / sum[r]);
+        for_packs<T>(s.width, [&](index_t e, auto n) {
+          store<T>(out + e, simd::load(sums + (first + r) * s.row + e) * factor, n);
+        });
+        if (lse) lse[slot.window.token[first + r]] = shift[r] * ln2<T> + std::log(sum[r]);
+      }
+    }
+  }
   /// The weighted sums of a tile of queries with the largest score of each row as its shift.
-  void shifted(window_rows const& window, T const* bias, head_values<T> const& values, index_t first,
-               T* scores, T* sum, T* shift, T* sums) const {
-    query_tile<T> const tile(s_, window, bias, values.mask, first);
-    largest_scores(s_, window, tile, values, first, scores, shift);
-    exponentials(s_, window, tile, values, first, shift, scores, sum);
-    weighted_sum(s_, scores, values.v, sums);
+  static void shifted(sizes<T> const& s, window_rows const& window, T const* bias,
+                      head_values<T> const& values, index_t first, T* scores, T* sum, T* shift, T* sums) {
+    query_tile<T> const tile(s, window, bias, values.mask, first);
+    largest_scores(s, window, tile, values, first, scores, shift);
+    exponentials(s, window, tile, values, first, shift, scores, sum);
+    weighted_sum(s, scores, values.v, sums);
   }
 
   arguments const& args_;
   sizes<T> const& s_;
+  padding_keys<T> const& padding_;
   T const* bias_;
 };
 
@@ -132,9 +141,10 @@ struct kernel<op::window_attention, cpu, T> {
   static void run(context<cpu>& cx, op::window_attention::args<T> const& args) {
     windowed::sizes<T> const s(args.g);
     scratch memory(cx);
-    T* bias = memory.take<T>(s.heads * s.tokens * s.keys);
+    T* bias = memory.take<T>(s.heads * s.tokens * s.keys + simd::width<T>);  // read by whole registers
     windowed::expand_table<T>(cx, s, args.table, bias);
-    windowed::forward<T> const stages(args, s, bias);
+    windowed::padding_keys<T> const padding(cx, memory, s, args.table);
+    windowed::forward<T> const stages(args, s, padding, bias);
     index_t const groups = (s.windows + group - 1) / group;
     if (cx.threads() == 1 || groups >= 4 * cx.threads())
       by_group(cx, s, stages, groups);

@@ -2,7 +2,7 @@
 // The gradient of shifted-window attention on the CPU: everything is computed again from x and the saved log-sum-exp.
 #pragma once
 
-#include "insula/kernels/cpu/window_diagonals.hpp"
+#include "insula/kernels/cpu/window_padding.hpp"
 
 namespace insula {
 
@@ -17,7 +17,7 @@ struct gradient_slot {
   T* padding;           // (3 channels) sum of gqkv over padding tokens: they only feed the bias
 
   gradient_slot(scratch& memory, sizes<T> const& s)
-      : window(memory, s.tokens),
+      : window(memory, s.tokens, s.used),
         normed(memory.take<T>(s.tokens * s.channels)),
         qkv(memory.take<T>(s.tokens * s.channels * 3)),
         o(memory.take<T>(s.tokens * s.channels)),
@@ -40,10 +40,11 @@ class gradient {
   using arguments = op::window_attention_grad::args<T>;
   using slot_type = gradient_slot<T>;
 
-  gradient(arguments const& args, sizes<T> const& s, diagonals<T> const& layout, T const* bias,
-           T const* qkv_columns, T const* proj_columns)
+  gradient(arguments const& args, sizes<T> const& s, padding_keys<T> const& padding,
+           diagonals<T> const& layout, T const* bias, T const* qkv_columns, T const* proj_columns)
       : args_(args),
         s_(s),
+        padding_(padding),
         layout_(layout),
         bias_(bias),
         qkv_columns_(qkv_columns),
@@ -77,42 +78,15 @@ class gradient {
 
   /// One head of one window. table += gradient of the scores along its diagonals, or null.
   void attend(slot_type& slot, index_t window, index_t head, T* table, scratch& memory) const {
-    head_values<T> values(memory, s_);
-    values.pack(s_, slot.window, slot.qkv, args_.qkv_b, head);
-    block_memory m(memory, s_);
-    head_values<T>::columns(s_, values.v, m.v_columns);
-    pack_rows(slot, head, m.go);
-    for (index_t i = 0; i < s_.keys * s_.row; ++i) m.gk[i] = 0, m.gv[i] = 0;
     T const* lse = args_.lse + (window * s_.heads + head) * s_.tokens;
-    for (index_t first = 0; first < slot.window.rows; first += block_rows) {
-      index_t const left = round_up(slot.window.rows - first, tile_queries);
-      index_t const rows = left < block_rows ? left : block_rows;
-      T scale[block_rows];
-      for (index_t r = 0; r < rows; r += tile_queries)
-        probabilities(slot.window, head, values, lse, first + r, m.p + r * s_.keys, scale + r);
-      for (index_t r = 0; r < rows; r += tile_queries)
-        weighted_sum(s_, m.p + r * s_.keys, values.v, m.sums + r * s_.row);
-      for (index_t r = 0; r < rows; ++r) {
-        scale_row(m.sums + r * s_.row, scale[r]);
-        scale_row(m.go + (first + r) * s_.row, scale[r]);
-      }
-      unpack_rows(slot.window, head, first, rows, m.sums, T(1), slot.o, s_.channels);
-      for (index_t r = 0; r < rows; r += tile_queries) {
-        T dots[tile_queries];
-        for (index_t i = 0; i < tile_queries; ++i)
-          dots[i] = dot(m.sums + (r + i) * s_.row, m.go + (first + r + i) * s_.row);
-        score_gradient(m, first + r, dots, m.p + r * s_.keys, m.ga + r * s_.keys);
-      }
-      if (table) layout_.add(slot.window, first, rows, m.ga, table);
-      for (index_t r = 0; r < rows; r += tile_queries)
-        weighted_sum(s_, m.ga + r * s_.keys, values.k, m.sums + r * s_.row);
-      unpack_rows(slot.window, head, first, rows, m.sums, T(1 / std::sqrt(double(s_.width))), slot.gqkv,
-                  3 * s_.channels);
-      add_transposed(s_, rows, m.ga, values.q + first * s_.row, m.gk);
-      add_transposed(s_, rows, m.p, m.go + first * s_.row, m.gv);
-    }
-    unpack_keys(slot, head, m.gk, ln2<T>, 1);  // q was packed with a factor log2(e)
-    unpack_keys(slot, head, m.gv, T(1), 2);
+    T const* const bias = bias_ + head * s_.tokens * s_.keys;
+    if (!padding_.collapse(slot.window, true))
+      return attend(slot, s_, slot.window, layout_, bias, head, lse, table, nullptr, memory);
+    auto const view = padding_.look(memory, slot.window, bias, head);
+    diagonals<T> const layout(memory, s_, slot.window, view.s.keys);
+    T* const last = memory.take<T>(view.s.padded_rows());
+    attend(slot, view.s, view.window, layout, view.bias, head, lse, table, last, memory);
+    if (table) padding_.add_gradient(memory, slot.window, head, view, last, layout, table);
   }
 
   /// Some columns of the gradients of the qkv weights and bias.
@@ -164,6 +138,58 @@ class gradient {
           gv(memory.take<T>(s.keys * s.row)) {}
   };
 
+  /// The same, the window's keys being those of `window`, whose sizes are s. last (rows): the gradients of the scores of the last
+  /// key, which is not in the layout, or null.
+  void attend(slot_type& slot, sizes<T> const& s, window_rows const& window, diagonals<T> const& layout,
+              T const* bias, index_t head, T const* lse, T* table, T* last, scratch& memory) const {
+    head_values<T> values(memory, s);
+    values.pack(s, window, slot.qkv, args_.qkv_b, head);
+    block_memory m(memory, s);
+    head_values<T>::columns(s, values.v, m.v_columns);
+    pack_rows(slot, head, m.go);
+    for (index_t i = 0; i < s.keys * s.row; ++i) m.gk[i] = 0, m.gv[i] = 0;
+    for (index_t first = 0; first < window.rows; first += block_rows) {
+      index_t const left = round_up(window.rows - first, tile_queries);
+      index_t const rows = left < block_rows ? left : block_rows;
+      T scale[block_rows];
+      for (index_t r = 0; r < rows; r += tile_queries) {
+        query_tile<T> const tile(s, window, bias, values.mask, first + r);
+        probabilities(s, slot.window, window, tile, values, lse, first + r, m.p + r * s.keys, scale + r);
+      }
+      for (index_t r = 0; r < rows; r += tile_queries)
+        weighted_sum(s, m.p + r * s.keys, values.v, m.sums + r * s.row);
+      for (index_t r = 0; r < rows; ++r) {
+        scale_row(m.sums + r * s.row, scale[r]);
+        scale_row(m.go + (first + r) * s.row, scale[r]);
+      }
+      unpack_rows(window, head, first, rows, m.sums, T(1), slot.o, s.channels);
+      for (index_t r = 0; r < rows; r += tile_queries) {
+        T dots[tile_queries];
+        for (index_t i = 0; i < tile_queries; ++i)
+          dots[i] = dot(m.sums + (r + i) * s.row, m.go + (first + r + i) * s.row);
+        score_gradient(s, m, first + r, dots, m.p + r * s.keys, m.ga + r * s.keys);
+      }
+      if (table) layout.add(slot.window, first, rows, m.ga, table);
+      if (last) take_last(s, rows, m.ga, last + first);
+      for (index_t r = 0; r < rows; r += tile_queries)
+        weighted_sum(s, m.ga + r * s.keys, values.k, m.sums + r * s.row);
+      unpack_rows(window, head, first, rows, m.sums, T(1 / std::sqrt(double(s.width))), slot.gqkv,
+                  3 * s.channels);
+      add_transposed(s, rows, m.ga, values.q + first * s.row, m.gk);
+      add_transposed(s, rows, m.p, m.go + first * s.row, m.gv);
+    }
+    unpack_keys(slot, s, window, head, m.gk, ln2<T>, 1);  // q was packed with a factor log2(e)
+    unpack_keys(slot, s, window, head, m.gv, T(1), 2);
+  }
+
+  /// out (rows) = what the last of the tokens has in tiled rows.
+  static void take_last(sizes<T> const& s, index_t rows, T const* tiles, T* out) {
+    index_t const j = s.tokens - 1, in_tile = j % tile_keys<T>;
+    for (index_t r = 0; r < rows; ++r)
+      out[r] = tiles[r / tile_queries * tile_queries * s.keys + (j - in_tile) * tile_queries +
+                     r % tile_queries * tile_keys<T> + in_tile];
+  }
+
   /// One head of go, contiguous, with zero rows up to a whole tile.
   void pack_rows(slot_type const& slot, index_t head, T* to) const {
     for (index_t r = 0; r < round_up(slot.window.rows, tile_queries); ++r)
@@ -186,18 +212,19 @@ class gradient {
   }
 
   /// Gradients of keys (part 1) or values (part 2): real tokens to gqkv, padding tokens to their sum.
-  void unpack_keys(slot_type& slot, index_t head, T const* from, T factor, index_t part) const {
+  void unpack_keys(slot_type& slot, sizes<T> const& s, window_rows const& window, index_t head, T const* from,
+                   T factor, index_t part) const {
     auto const f = simd::broadcast(factor);
     index_t const offset = part * s_.channels + head * s_.width;
     for (index_t r = 0; r < slot.window.rows; ++r)
       for_packs<T>(s_.width, [&](index_t e, auto n) {
         store<T>(slot.gqkv + r * 3 * s_.channels + offset + e,
-                 simd::load(from + slot.window.token[r] * s_.row + e) * f, n);
+                 simd::load(from + window.token[r] * s_.row + e) * f, n);
       });
     for_packs<T>(s_.width, [&](index_t e, auto n) {
       auto sum = simd::zero<T>();
-      for (index_t p = 0; p < s_.tokens - slot.window.rows; ++p)
-        sum += simd::load(from + slot.window.padding[p] * s_.row + e);
+      for (index_t p = 0; p < s.tokens - window.rows; ++p)
+        sum += simd::load(from + window.padding[p] * s_.row + e);
       store<T>(slot.padding + offset + e, sum * f, n);
       store<T>(slot.padding + head * s_.width + e, simd::zero<T>(), n);  // padding tokens ask nothing
     });
@@ -216,21 +243,22 @@ class gradient {
 
   /// p = 2^(a - lse) for a tile of queries, 0 for rows beyond the last; scale = 1 / sum of the row. Probabilities are
   /// scale p: near 1 as the scale is, without it the rounding of lse would be an error common to the whole row.
-  void probabilities(window_rows const& window, index_t head, head_values<T> const& values, T const* lse,
-                     index_t first, T* p, T* scale) const {
-    query_tile<T> const tile(s_, window, bias_ + head * s_.tokens * s_.keys, values.mask, first);
+  static void probabilities(sizes<T> const& s, window_rows const& whole, window_rows const& window,
+                            query_tile<T> const& tile, head_values<T> const& values, T const* lse,
+                            index_t first, T* p, T* scale) {
     T shift[tile_queries], sum[tile_queries];
     for (index_t r = 0; r < tile_queries; ++r)
-      shift[r] = first + r < window.rows ? log2e<T> * lse[window.token[first + r]] : -no_key<T>;
-    exponentials(s_, window, tile, values, first, shift, p, sum);
+      shift[r] = first + r < window.rows ? log2e<T> * lse[whole.token[first + r]] : -no_key<T>;
+    exponentials(s, window, tile, values, first, shift, p, sum);
     for (index_t r = 0; r < tile_queries; ++r) scale[r] = first + r < window.rows ? 1 / sum[r] : T(0);
   }
 
   /// ga = p (go v^T - dot) for a tile of queries.
-  void score_gradient(block_memory const& m, index_t first, T const* dots, T const* p, T* ga) const {
-    head_values<T>::tile(s_, m.go + first * s_.row, m.go_tile);
-    for (index_t j = 0; j < s_.keys; j += tile_keys<T>)
-      gradient_tile<T>(s_.width, m.go_tile, m.v_columns + j * s_.width, dots, p + j * tile_queries,
+  static void score_gradient(sizes<T> const& s, block_memory const& m, index_t first, T const* dots,
+                             T const* p, T* ga) {
+    head_values<T>::tile(s, m.go + first * s.row, m.go_tile);
+    for (index_t j = 0; j < s.keys; j += tile_keys<T>)
+      gradient_tile<T>(s.width, m.go_tile, m.v_columns + j * s.width, dots, p + j * tile_queries,
                        ga + j * tile_queries);
   }
 
@@ -264,6 +292,7 @@ class gradient {
 
   arguments const& args_;
   sizes<T> const& s_;
+  padding_keys<T> const& padding_;
   diagonals<T> const& layout_;
   T const *bias_, *qkv_columns_, *proj_columns_;
 };
@@ -282,7 +311,7 @@ struct kernel<op::window_attention_grad, cpu, T> {
     index_t const c = s.channels;
     scratch memory(cx);
     windowed::diagonals<T> const layout(memory, s);
-    T* bias = memory.take<T>(s.heads * s.tokens * s.keys);
+    T* bias = memory.take<T>(s.heads * s.tokens * s.keys + simd::width<T>);  // read by whole registers
     windowed::expand_table<T>(cx, s, args.table, bias);
     T *qkv_columns = memory.take<T>(3 * c * c), *proj_columns = memory.take<T>(c * c);
     constexpr index_t piece = 64;  // rows
@@ -291,7 +320,8 @@ struct kernel<op::window_attention_grad, cpu, T> {
       simd::transpose(rows, 3 * c, args.qkv_w + r * 3 * c, 3 * c, qkv_columns + r, c);
       simd::transpose(rows, c, args.proj_w + r * c, c, proj_columns + r, c);
     });
-    windowed::gradient<T> const stages(args, s, layout, bias, qkv_columns, proj_columns);
+    windowed::padding_keys<T> const padding(cx, memory, s, args.table);
+    windowed::gradient<T> const stages(args, s, padding, layout, bias, qkv_columns, proj_columns);
     s.windows >= many_windows ? by_chunk(cx, args, s, stages, memory) : by_stage(cx, args, s, stages, memory);
   }
 

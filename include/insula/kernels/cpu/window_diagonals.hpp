@@ -35,20 +35,18 @@ struct diagonals {
   piece* list;
 
   diagonals(scratch& memory, sizes<T> const& s)
-      : window(s.g.window),
-        keys(s.keys),
-        row(round_up(2 * window.w - 1, simd::width<T>)),
-        size((2 * window.d - 1) * (2 * window.h - 1) * row),
-        list(memory.take<piece>(s.tokens / window.w + s.keys / tile_keys<T> + 1)) {
-    for (index_t j = 0; j < s.tokens;) {
-      index_t const run = j / window.w, in_tile = j % tile_keys<T>;
-      index_t end = (run + 1) * window.w;
-      if (end > s.tokens) end = s.tokens;
-      if (end > j + tile_keys<T> - in_tile) end = j + tile_keys<T> - in_tile;
-      list[pieces++] = {(j - in_tile) * tile_queries + in_tile, j % window.w, end - j,
-                        (run / window.h * (2 * window.h - 1) + run % window.h) * row};
-      j = end;
-    }
+      : diagonals(memory, s, s.tokens, s.keys, [](index_t j) { return j; }) {}
+  /// Keys that are a window's real tokens, `keys` to a row.
+  diagonals(scratch& memory, sizes<T> const& s, window_rows const& of, index_t row_keys)
+      : diagonals(memory, s, of.rows, row_keys, [&](index_t j) { return index_t(of.token[j]); }) {}
+
+  /// Row of the table of a query's distance from the first key, and how far back from it that of another key is.
+  index_t place(index_t query) const {
+    return back(query) + (window.d - 1) * (2 * window.h - 1) + window.h - 1;
+  }
+  index_t back(index_t key) const {
+    index_t const run = key / window.w;
+    return run / window.h * (2 * window.h - 1) + run % window.h;
   }
 
   /// table += rows [first, first + rows) of ga (tiles). Rows of one window row meet in a register before the table.
@@ -64,9 +62,7 @@ struct diagonals {
         from[count] = ga + at / tile_queries * tile_queries * keys + at % tile_queries * tile_keys<T>;
         shift[count] = window.w - 1 - of.token[r] % window.w;
       }
-      index_t const place =
-          (run / window.h + window.d - 1) * (2 * window.h - 1) + run % window.h + window.h - 1;
-      add_pieces(from, shift, count, table + place * row);
+      add_pieces(from, shift, count, table + place(run * window.w) * row);
     }
   }
 
@@ -82,6 +78,24 @@ struct diagonals {
   }
 
  private:
+  template <class F>
+  diagonals(scratch& memory, sizes<T> const& s, index_t tokens, index_t row_keys, F token)
+      : window(s.g.window),
+        keys(row_keys),
+        row(round_up(2 * window.w - 1, simd::width<T>)),
+        size((2 * window.d - 1) * (2 * window.h - 1) * row),
+        list(memory.take<piece>(tokens)) {
+    for (index_t j = 0; j < tokens;) {
+      index_t const first = token(j), in_tile = j % tile_keys<T>;
+      index_t end = j + 1;
+      while (end < tokens && end % tile_keys<T> != 0 && token(end) == first + end - j &&
+             token(end) % window.w != 0)
+        ++end;
+      list[pieces++] = {(j - in_tile) * tile_queries + in_tile, first % window.w, end - j, back(first) * row};
+      j = end;
+    }
+  }
+
   /// Every piece of `count` tiled rows of one window row.
   void add_pieces(T const* const* from, index_t const* shift, int count, T* table) const {
 #if defined(INSULA_AVX512)

@@ -27,20 +27,23 @@ template <scalar T>
 struct sizes {
   op::window_geometry g;
   extent used, shift, count;
-  index_t tokens, keys, channels, heads, width, row, windows;
+  index_t channels, heads, width, row, windows;
+  index_t tokens, keys;  // of one window
 
   explicit sizes(op::window_geometry const& geometry)
       : g(geometry),
         used(g.used_window()),
         shift(g.used_shift()),
         count(g.windows()),
-        tokens(used.size()),
-        keys(round_up(tokens, tile_keys<T>)),
         channels(g.channels),
         heads(g.heads),
         width(channels / heads),
         row(round_up(width, simd::width<T>)),
         windows(g.batch * count.size()) {
+    set_tokens(used.size());
+  }
+  void set_tokens(index_t n) {
+    tokens = n, keys = round_up(n, tile_keys<T>);
     constexpr index_t conflict = 2048;  // bytes: rows at this distance would share a few sets of the L1 cache
     if (keys * index_t(sizeof(T)) % conflict == 0) keys += tile_keys<T>;
   }
@@ -54,13 +57,25 @@ struct window_rows {
   std::int32_t* token;    // (rows) number of the token within the window
   index_t* at;            // (rows) its row in x
   std::int32_t* padding;  // (tokens - rows) numbers of the padding tokens
-  std::uint8_t* region;   // (tokens) below 8: one bit per axis, set beyond the seam of the roll
+  std::uint8_t*
+      region;  // (tokens) below 8: one bit per axis, set beyond the seam of the roll; or every_region
+  /// Places along an axis: whether they are padding, or beyond the seam, and where they are in the grid.
+  struct {
+    std::uint8_t *padding, *beyond;
+    index_t* source;
+  } axis[3];
 
-  window_rows(scratch& memory, index_t tokens)
+  static constexpr std::uint8_t every_region = 8;
+
+  window_rows(scratch& memory, index_t tokens, extent const& used)
       : token(memory.take<std::int32_t>(tokens)),
         at(memory.take<index_t>(tokens)),
         padding(memory.take<std::int32_t>(tokens)),
-        region(memory.take<std::uint8_t>(tokens)) {}
+        region(memory.take<std::uint8_t>(tokens)) {
+    for (int i = 0; i < 3; ++i)
+      axis[i] = {memory.take<std::uint8_t>(used[i]), memory.take<std::uint8_t>(used[i]),
+                 memory.take<index_t>(used[i])};
+  }
 
   /// Within one window the regions of an axis differ only across the seam, so one bit per axis tells labels apart.
   template <scalar T>
@@ -68,30 +83,28 @@ struct window_rows {
     index_t const place = window % s.count.size(), sample = window / s.count.size();
     extent const corner{place / (s.count.h * s.count.w) * s.used.d, place / s.count.w % s.count.h * s.used.h,
                         place % s.count.w * s.used.w};
+    for (int i = 0; i < 3; ++i)
+      for (index_t e = 0; e < s.used[i]; ++e) {
+        index_t const padded = s.count[i] * s.used[i], p = corner[i] + e + s.shift[i];
+        axis[i].beyond[e] = p >= padded;
+        axis[i].source[e] = p - (p >= padded ? padded : 0);
+        axis[i].padding[e] = axis[i].source[e] >= s.g.grid[i];
+      }
     std::int32_t t = 0;
     index_t pads = 0;
     rows = 0, mixed = false;
     for (index_t d = 0; d < s.used.d; ++d)
       for (index_t h = 0; h < s.used.h; ++h)
         for (index_t w = 0; w < s.used.w; ++w, ++t) {
-          index_t const local[3] = {d, h, w};
-          extent source;
-          bool inside = true;
-          int bits = 0;
-          for (int i = 0; i < 3; ++i) {
-            index_t const padded = s.count[i] * s.used[i], p = corner[i] + local[i];
-            bool const beyond = p + s.shift[i] >= padded;
-            source[i] = p + s.shift[i] - (beyond ? padded : 0);
-            inside = inside && source[i] < s.g.grid[i];
-            bits = 2 * bits + beyond;
-          }
-          region[t] = std::uint8_t(bits);
+          region[t] = std::uint8_t(4 * axis[0].beyond[d] + 2 * axis[1].beyond[h] + axis[2].beyond[w]);
           mixed = mixed || region[t] != region[0];
-          if (inside) {
-            token[rows] = t;
-            at[rows++] = ((sample * s.g.grid.d + source.d) * s.g.grid.h + source.h) * s.g.grid.w + source.w;
-          } else {
+          if (axis[0].padding[d] || axis[1].padding[h] || axis[2].padding[w]) {
             padding[pads++] = t;
+          } else {
+            token[rows] = t;
+            at[rows++] =
+                ((sample * s.g.grid.d + axis[0].source[d]) * s.g.grid.h + axis[1].source[h]) * s.g.grid.w +
+                axis[2].source[w];
           }
         }
   }
@@ -126,8 +139,16 @@ struct table_codes {
   }
 };
 
-/// out (heads, tokens, keys) = log2(e) table[relative_position(i, j)][head]; padding keys get a score that is never
-/// chosen. The table is reversed first, so that keys along a window row are contiguous in it.
+/// out (size) = log2(e) times one head of the table, reversed, so that keys along a window row are contiguous in it, and 0 behind.
+template <scalar T>
+void reverse_table(sizes<T> const& s, T const* table, index_t head, T* out, index_t size) {
+  index_t const entries = s.g.table_rows();
+  for (index_t r = 0; r < entries; ++r)
+    out[r] = table ? log2e<T> * table[(entries - 1 - r) * s.heads + head] : T(0);
+  for (index_t r = entries; r < size; ++r) out[r] = 0;
+}
+
+/// out (heads, tokens, keys) = log2(e) table[relative_position(i, j)][head]; what fills up the keys gets a score that is never chosen.
 template <scalar T>
 void expand_table(context<cpu>& cx, sizes<T> const& s, T const* table, T* out) {
   table_codes const codes{s.g.window};
@@ -135,9 +156,7 @@ void expand_table(context<cpu>& cx, sizes<T> const& s, T const* table, T* out) {
   cx.pool.run(s.heads, [&](index_t h, int worker) {
     scratch memory(cx, worker);
     T* reversed = memory.take<T>(entries + simd::width<T>);
-    for (index_t r = 0; r < entries; ++r)
-      reversed[r] = table ? log2e<T> * table[(entries - 1 - r) * s.heads + h] : T(0);
-    for (index_t r = entries; r < entries + simd::width<T>; ++r) reversed[r] = 0;
+    reverse_table(s, table, h, reversed, entries + simd::width<T>);
     index_t const runs = (s.tokens + run - 1) / run;
     index_t* start = memory.take<index_t>(runs);
     for (index_t r = 0; r < runs; ++r) start[r] = codes.code(r * run);
@@ -305,7 +324,10 @@ struct head_values {
   void region_scores(sizes<T> const& s, window_rows const& window) {
     for (int region = 0; region < 8; ++region)
       for (index_t j = 0; j < s.keys; ++j)
-        mask[region * s.keys + j] = j < s.tokens && window.region[j] != region ? masked_score<T> : T(0);
+        mask[region * s.keys + j] = apart(window, region, j, s.tokens) ? masked_score<T> : T(0);
+  }
+  static bool apart(window_rows const& window, int region, index_t key, index_t tokens) {
+    return key < tokens && window.region[key] != region && window.region[key] != window_rows::every_region;
   }
 };
 

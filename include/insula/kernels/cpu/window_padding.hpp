@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+// Padding tokens of a window as one key. All of them hold the same key and value, those of the bias, so that
+//   sum over them of 2^(q k + b_j) v = 2^(q k + B) v   with   B = log2(sum of 2^b_j),
+// b_j being an entry of the relative-position table and the mask between regions. What is left of a window are its real tokens
+// and one key more. B of all queries are three sums along the axes, and so are the gradients of the table.
+#pragma once
+
+#include <cmath>
+
+#include "insula/kernels/cpu/row.hpp"
+#include "insula/kernels/cpu/window_diagonals.hpp"
+
+namespace insula::windowed {
+
+/// What windows with padding need of the table, for one call: log2(e) times it, and powers of two, reversed, by head.
+template <scalar T>
+class padding_keys {
+ public:
+  /// Whether any window has padding that can be taken together: the table's coordinates must be those of the tokens.
+  static bool possible(sizes<T> const& s) {
+    bool padded = false, nominal = true;
+    for (int i = 0; i < 3; ++i) {
+      padded = padded || s.count[i] * s.used[i] > s.g.grid[i];
+      nominal = nominal && s.used[i] == s.g.window[i];
+    }
+    return padded && nominal;
+  }
+
+  padding_keys(context<cpu>& cx, scratch& memory, sizes<T> const& s, T const* table)
+      : s_(s), codes_{s.g.window}, on_(possible(s)) {
+    if (!on_) return;
+    constexpr index_t w = simd::width<T>;
+    entries_ = round_up(s.g.table_rows() + w, w);  // so that whole registers may be read from any entry
+    table_ = memory.take<T>(s.heads * entries_);
+    powers_ = memory.take<T>(s.heads * entries_);
+    largest_ = memory.take<T>(s.heads);
+    cx.pool.run(s.heads, [&](index_t h, int) {
+      T *const mine = table_ + h * entries_, *const power = powers_ + h * entries_;
+      reverse_table(s, table, h, mine, entries_);
+      T largest = mine[0];
+      for (index_t i = 1; i < s.g.table_rows(); ++i) largest = mine[i] > largest ? mine[i] : largest;
+      for (index_t i = 0; i < entries_; i += w)
+        simd::store(power + i, simd::exp2<T>(simd::load(mine + i) - simd::broadcast(largest)));
+      for (index_t i = s.g.table_rows(); i < entries_; ++i) power[i] = 0;
+      largest_[h] = largest;
+    });
+  }
+
+  /// Whether so many tokens of a window are padding that it pays: a quarter where gradients follow, else three eighths, in
+  /// windows that are not small.
+  bool collapse(window_rows const& of, bool gradients) const {
+    constexpr index_t least_pairs = 4096;  // that are saved
+    index_t const padding = s_.tokens - of.rows;
+    return on_ && 8 * padding >= (gradients ? 2 : 3) * s_.tokens && of.rows * padding >= least_pairs;
+  }
+
+  /// What stands for the sizes, the rows and the bias of a window whose padding is one key.
+  struct view {
+    sizes<T> s;
+    window_rows window;  // token: its own rows; padding: the key behind them
+    T* bias;             // (rows, keys)
+    T* sums;             // (rows) of 2^(b - largest), 0 where they are out of range
+  };
+
+  /// One head of one window. bias (tokens, keys): that of a whole window, readable up to a register beyond its end.
+  view look(scratch& memory, window_rows const& of, T const* bias, index_t head) const {
+    view v{s_, window_rows(memory, of.rows + 1, {}), nullptr, memory.take<T>(of.rows)};
+    v.s.set_tokens(of.rows + 1);
+    v.bias = memory.take<T>(of.rows * v.s.keys + simd::width<T>);
+    v.window.rows = of.rows, v.window.mixed = of.mixed, v.window.at = of.at,
+    v.window.padding[0] = std::int32_t(of.rows);
+    for (index_t r = 0; r < of.rows; ++r)
+      v.window.token[r] = std::int32_t(r), v.window.region[r] = of.region[of.token[r]];
+    v.window.region[of.rows] = window_rows::every_region;
+    real_keys(memory, of, bias, v);
+    one_key(memory, of, head, v);
+    return v;
+  }
+
+  /// table (diagonals) += the gradients ga (rows) of the scores of the one key, by entry.
+  void add_gradient(scratch& memory, window_rows const& of, index_t head, view const& v, T const* ga,
+                    diagonals<T> const& layout, T* table) const {
+    axes const a(memory, s_, of, true);
+    T* const share =
+        memory.take<T>(a.planes * a.row);  // what the entries of a query's row get, over 2^(b - largest)
+    simd::clear(a.planes * a.row, share);
+    for (index_t r = 0; r < of.rows; ++r) {
+      if (ga[r] == 0) continue;
+      if (v.sums[r] > 0)
+        share[of.token[r] / a.w * a.row + of.token[r] % a.w] = ga[r] / v.sums[r];
+      else
+        add_exactly(of, of.token[r], head, ga[r], layout, table);
+    }
+    spread(memory, a, share, powers_ + head * entries_, layout.row, table);
+  }
+
+ private:
+  static constexpr T least = sizeof(T) == 4 ? T(0x1p-100) : T(0x1p-900);  // of sums in which little was lost
+
+  /// How tokens lie along the axes, and which keys of an axis are of the region of a query.
+  struct axes {
+    index_t d, h, w, row, planes, distances;  // planes: rows of tokens; distances: rows of the table
+    window_rows const& of;
+    T *any,
+        *pad;  // (2 w - 1, row) by distance and query along w: 1 where the key is of its region; and is padding
+
+    bool masked;  // keys of other regions do not count
+
+    axes(scratch& memory, sizes<T> const& s, window_rows const& window, bool by_region)
+        : d(s.used.d),
+          h(s.used.h),
+          w(s.used.w),
+          row(round_up(w, simd::width<T>)),
+          planes(d * h),
+          distances((2 * d - 1) * (2 * h - 1)),
+          of(window),
+          any(memory.take<T>((2 * w - 1) * row)),
+          pad(memory.take<T>((2 * w - 1) * row)),
+          masked(by_region) {
+      simd::clear((2 * w - 1) * row, any), simd::clear((2 * w - 1) * row, pad);
+      for (index_t i = 0; i < w; ++i)
+        for (index_t j = 0; j < w; ++j) {
+          index_t const at = (j - i + w - 1) * row + i;
+          any[at] = together(2, i, j), pad[at] = together(2, i, j) && padding(2, j);
+        }
+    }
+    bool padding(int axis, index_t i) const { return of.axis[axis].padding[i] != 0; }
+    bool together(int axis, index_t i, index_t j) const {
+      return !masked || of.axis[axis].beyond[i] == of.axis[axis].beyond[j];
+    }
+  };
+
+  /// What a whole window's bias (tokens, keys) has between the real tokens.
+  void real_keys(scratch& memory, window_rows const& of, T const* bias, view const& v) const {
+    constexpr index_t w = simd::width<T>;
+    struct run {
+      index_t to, from, length;
+    };
+    run* const runs = memory.take<run>(of.rows);
+    index_t count = 0;
+    for (index_t r = 0; r < of.rows; ++r)
+      if (r > 0 && of.token[r] == of.token[r - 1] + 1)
+        ++runs[count - 1].length;
+      else
+        runs[count++] = {r, of.token[r], 1};
+    for (index_t r = 0; r < of.rows; ++r) {
+      T* const to = v.bias + r * v.s.keys;
+      T const* const from = bias + of.token[r] * s_.keys;
+      for (run const* i = runs; i < runs + count; ++i)
+        for (index_t e = 0; e < i->length; e += w)  // what is too much is overwritten by what follows
+          simd::store(to + i->to + e, simd::load(from + i->from + e));
+      for (index_t j = of.rows + 1; j < v.s.keys; ++j) to[j] = no_key<T>;
+    }
+  }
+
+  /// The scores' bias of the one key.
+  void one_key(scratch& memory, window_rows const& of, index_t head, view const& v) const {
+    T *const mine = sums_of(memory, of, head, true), *const all =
+                                                         of.mixed ? sums_of(memory, of, head, false) : mine;
+    for (index_t r = 0; r < of.rows; ++r) {
+      index_t const token = of.token[r], at = token / s_.used.w * lane_row() + token % s_.used.w;
+      v.sums[r] = mine[at] > least ? mine[at] : T(0);
+      T& to = v.bias[r * v.s.keys + of.rows];
+      if (mine[at] > least)
+        to = largest_[head] + std::log2(mine[at]);
+      else if (mine[at] == 0 && all[at] > least)  // the mask lies between the query and all padding
+        to = largest_[head] + std::log2(all[at]) + masked_score<T>;
+      else
+        to = log_of_sum(of, token, head);
+    }
+  }
+  index_t lane_row() const { return round_up(s_.used.w, simd::width<T>); }
+  T* sums_of(scratch& memory, window_rows const& of, index_t head, bool by_region) const {
+    axes const a(memory, s_, of, by_region);
+    T* const sums = memory.take<T>(a.planes * a.row);
+    add_up(memory, a, powers_ + head * entries_, sums);
+    return sums;
+  }
+
+  /// sums (planes, row) of the powers between each query and the padding of its region: along w, then h, then d.
+  void add_up(scratch& memory, axes const& a, T const* power, T* sums) const {
+    constexpr index_t w = simd::width<T>;
+    index_t const row = a.row, hs = 2 * a.h - 1, ds = 2 * a.d - 1;
+    T *const any = memory.take<T>(a.distances * row), *const pad = memory.take<T>(a.distances * row);
+    index_t p = 0;
+    for (; p + 4 <= a.distances; p += 4) along_w<4>(a, power, p, any, pad);
+    for (; p < a.distances; ++p) along_w<1>(a, power, p, any, pad);
+    T *const all_h = memory.take<T>(ds * a.h * row), *const pad_h = memory.take<T>(ds * a.h * row);
+    for (index_t d = 0; d < ds; ++d)
+      for (index_t i = 0; i < a.h; ++i)
+        for (index_t e = 0; e < row; e += w) {
+          auto x = simd::zero<T>(), y = simd::zero<T>();
+          for (index_t j = 0; j < a.h; ++j) {
+            if (!a.together(1, i, j)) continue;
+            index_t const from = (d * hs + j - i + a.h - 1) * row + e;
+            x += simd::load(any + from), y += simd::load((a.padding(1, j) ? any : pad) + from);
+          }
+          index_t const to = (d * a.h + i) * row + e;
+          simd::store(all_h + to, x), simd::store(pad_h + to, y);
+        }
+    index_t const plane = a.h * row;
+    for (index_t i = 0; i < a.d; ++i)
+      for (index_t e = 0; e < plane; e += w) {
+        auto x = simd::zero<T>();
+        for (index_t j = 0; j < a.d; ++j)
+          if (a.together(0, i, j))
+            x += simd::load((a.padding(0, j) ? all_h : pad_h) + (j - i + a.d - 1) * plane + e);
+        simd::store(sums + i * plane + e, x);
+      }
+  }
+  /// N rows of the table from row p on.
+  template <int N>
+  static void along_w(axes const& a, T const* power, index_t p, T* any, T* pad) {
+    index_t const row = a.row, length = 2 * a.w - 1;
+    for (index_t e = 0; e < row; e += simd::width<T>) {
+      simd::pack<T> x[N]{}, y[N]{};
+      for (index_t l = 0; l < length; ++l) {
+        auto const of_any = simd::load(a.any + l * row + e), of_pad = simd::load(a.pad + l * row + e);
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) {
+          auto const u = simd::broadcast(power[(p + n) * length + l]);
+          x[n] = simd::fma(u, of_any, x[n]), y[n] = simd::fma(u, of_pad, y[n]);
+        }
+      }
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n)
+        simd::store(any + (p + n) * row + e, x[n]), simd::store(pad + (p + n) * row + e, y[n]);
+    }
+  }
+
+  /// The transpose: what the queries share out, to the table's entries.
+  void spread(scratch& memory, axes const& a, T const* share, T const* power, index_t table_row,
+              T* table) const {
+    constexpr index_t w = simd::width<T>;
+    index_t const row = a.row, hs = 2 * a.h - 1, ds = 2 * a.d - 1, plane = a.h * row;
+    T *const all_h = memory.take<T>(ds * plane), *const pad_h = memory.take<T>(ds * plane);
+    for (index_t d = 0; d < ds; ++d)
+      for (index_t e = 0; e < plane; e += w) {
+        auto x = simd::zero<T>(), y = simd::zero<T>();
+        for (index_t i = 0; i < a.d; ++i) {
+          index_t const j = i + d - a.d + 1;
+          if (j < 0 || j >= a.d || !a.together(0, i, j)) continue;
+          auto const u = simd::load(share + i * plane + e);
+          a.padding(0, j) ? x += u : y += u;
+        }
+        simd::store(all_h + d * plane + e, x), simd::store(pad_h + d * plane + e, y);
+      }
+    T *const any = memory.take<T>(a.distances * row), *const pad = memory.take<T>(a.distances * row);
+    for (index_t d = 0; d < ds; ++d)
+      for (index_t h = 0; h < hs; ++h)
+        for (index_t e = 0; e < row; e += w) {
+          auto x = simd::zero<T>(), y = simd::zero<T>();
+          for (index_t i = 0; i < a.h; ++i) {
+            index_t const j = i + h - a.h + 1, from = (d * a.h + i) * row + e;
+            if (j < 0 || j >= a.h || !a.together(1, i, j)) continue;
+            auto const u = simd::load(pad_h + from);
+            x += simd::load(all_h + from);
+            a.padding(1, j) ? x += u : y += u;
+          }
+          simd::store(any + (d * hs + h) * row + e, x), simd::store(pad + (d * hs + h) * row + e, y);
+        }
+    T *const any_of = memory.take<T>(a.w * table_row), *const pad_of = memory.take<T>(a.w * table_row);
+    for (index_t i = 0; i < a.w; ++i)
+      for (index_t l = 0; l < table_row; ++l) {
+        bool const inside = l < 2 * a.w - 1;
+        any_of[i * table_row + l] = inside ? a.any[l * row + i] : T(0);
+        pad_of[i * table_row + l] = inside ? a.pad[l * row + i] : T(0);
+      }
+    for (index_t p = 0; p < a.distances; ++p) {  // distances run from key to query there
+      T* const to = table + (a.distances - 1 - p) * table_row;
+      for (index_t l = 0; l < table_row; l += w) {
+        auto x = simd::zero<T>(), y = simd::zero<T>();
+        for (index_t i = 0; i < a.w; ++i) {
+          x = simd::fma(simd::load(any_of + i * table_row + l), simd::broadcast(any[p * row + i]), x);
+          y = simd::fma(simd::load(pad_of + i * table_row + l), simd::broadcast(pad[p * row + i]), y);
+        }
+        auto const u = simd::load(power + p * (2 * a.w - 1) + l);
+        simd::store(to + l, simd::fma(u, x + y, simd::load(to + l)));
+      }
+    }
+  }
+
+  /// log2 of the sum where it is out of range.
+  T log_of_sum(window_rows const& of, index_t query, index_t head) const {
+    double largest = -INFINITY, sum = 0;
+    each_score(of, query, head, [&](index_t, double b) { largest = b > largest ? b : largest; });
+    each_score(of, query, head, [&](index_t, double b) { sum += std::exp2(b - largest); });
+    return T(largest + std::log2(sum));
+  }
+  void add_exactly(window_rows const& of, index_t query, index_t head, T ga, diagonals<T> const& layout,
+                   T* table) const {
+    double const all = double(log_of_sum(of, query, head));
+    each_score(of, query, head, [&](index_t key, double b) {
+      T* const to = table + (layout.place(query) - layout.back(key)) * layout.row;
+      to[s_.used.w - 1 - query % s_.used.w + key % s_.used.w] += T(double(ga) * std::exp2(b - all));
+    });
+  }
+  template <class F>
+  void each_score(window_rows const& of, index_t query, index_t head, F f) const {
+    T const* const from = table_ + head * entries_ + codes_.centre() - codes_.code(query);
+    for (index_t p = 0; p < s_.tokens - of.rows; ++p) {
+      index_t const key = of.padding[p];
+      f(key,
+        double(from[codes_.code(key)]) + (of.region[key] == of.region[query] ? 0 : double(masked_score<T>)));
+    }
+  }
+
+  sizes<T> const& s_;
+  table_codes codes_;
+  bool on_;
+  index_t entries_ = 0;
+  T *table_ = nullptr, *powers_ = nullptr, *largest_ = nullptr;
+};
+
+}  // namespace insula::windowed
