@@ -198,6 +198,8 @@ TEST_CASE("convolutions of the published networks agree with the plain ones") {
   compare_conv({1, {9, 10, 11}, 1, 24, cube(7), cube(1), cube(3)}, 14);
   compare_conv({1, {9, 8, 11}, 16, 24, cube(3), cube(2), cube(1)}, 15);
   compare_conv({1, {7, 6, 5}, 16, 24, cube(1), cube(2)}, 16);
+  compare_conv({2, {11, 12, 21}, 8, 40, cube(1), {2, 1, 2}}, 16);
+  compare_conv({1, {40, 42, 41}, 70, 8, cube(1), {2, 1, 1}}, 16);  // inputs put together in several goes
   compare_conv({2, {4, 5, 6}, 20, 33, cube(1)}, 17);
   compare_conv({1, {5, 6, 7}, 12, 1, cube(1)}, 18);
   compare_conv({1, {4, 8, 12}, 2, 40, {2, 4, 6}, {2, 4, 6}}, 19);

@@ -177,6 +177,8 @@ TEST_CASE("linear cuts many rows, deep sums and wide outputs into blocks without
   check_linear({.rows = 3, .in = 801, .out = 5, .adds = true});
   check_linear({.rows = 26, .in = 25, .out = 700});
   check_linear({.rows = 5, .in = 450, .out = 450});
+  check_linear({.rows = 1003, .in = 33, .out = 70, .gb = false});  // the narrower operand is packed
+  check_linear({.rows = 5003, .in = 5, .out = 17, .gb = false});
 }
 
 TEST_CASE("linear with GELU is the reference however the product is cut") {

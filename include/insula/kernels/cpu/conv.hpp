@@ -104,6 +104,8 @@ struct kernel<op::conv3d_grad, cpu, T> {
     if (m == 2) return detail::conv::weight_gradient_winograd<2>(cx, l, a.x, a.gy, a.gw);
     if (m == 4) return detail::conv::weight_gradient_winograd<4>(cx, l, a.x, a.gy, a.gw);
     if (detail::conv::is_small(l)) return detail::conv::weight_gradient_small(cx, l, a.x, a.gy, a.gw);
+    if (detail::conv::is_stepping_product(a.g))
+      return detail::conv::stepping_weight_gradient(cx, a.g, a.x, a.gy, a.gw);
     detail::conv::weight_gradient(cx, l, a.x, a.gy, a.gw);
   }
   static void input_gradient(context<cpu>& cx, op::conv3d_grad::args<T> const& a, conv_policy policy) {

@@ -24,6 +24,9 @@ inline bool is_patches(op::conv3d_geometry const& g) {
   return g.groups == 1;
 }
 
+/// Whether y = x w for some of the voxels, as in shortcuts of stride 2.
+inline bool is_stepping_product(op::conv3d_geometry const& g) { return is_patches(g) && g.kernel == cube(1); }
+
 /// Whether a patch is eight inputs, as 2^3 voxels of an image are.
 inline bool has_patches_of_eight(op::conv3d_geometry const& g) {
   return is_patches(g) && g.kernel.size() * g.in_channels == 8;
@@ -216,6 +219,30 @@ void weight_gradient_of_eight(context<cpu>& cx, op::conv3d_geometry const& g, T 
     }
   });
   add_parts(cx, parts, 8 * co, part, gw);
+}
+
+/// gw += the weight gradient of a convolution of 1^3 that steps over inputs: that of a linear layer, after the inputs it sees were put
+/// behind each other, so many at a time as the caches hold.
+template <scalar T>
+void stepping_weight_gradient(context<cpu>& cx, op::conv3d_geometry const& g, T const* x, T const* gy,
+                              T* gw) {
+  constexpr index_t held = index_t{1} << 20;  // elements
+  extent const out = g.out(), step = g.stride;
+  index_t const ci = g.in_channels, co = g.out_channels, rows = g.batch * out.d * out.h, length = out.w * ci;
+  index_t const some = length < held ? held / length : 1;  // rows of outputs
+  scratch shared(cx);
+  T* const seen = shared.take<T>((some < rows ? some : rows) * length);
+  for (index_t from = 0; from < rows; from += some) {
+    index_t const count = rows - from < some ? rows - from : some;
+    cx.pool.run(count, [&](index_t i, int) {
+      index_t const h = (from + i) % out.h * step.h, plane = (from + i) / out.h;
+      index_t const d = plane / out.d * g.in.d + plane % out.d * step.d;
+      T const* in = x + (d * g.in.h + h) * g.in.w * ci;
+      T* to = seen + i * length;
+      for (index_t w = 0; w < out.w; ++w, in += step.w * ci, to += ci) simd::copy(ci, in, to);
+    });
+    detail::add_weight_gradient<T>(cx, count * out.w, ci, co, seen, gy + from * out.w * co, gw, nullptr);
+  }
 }
 
 /// gx (+)= the input gradient of a convolution over patches: per some rows of outputs a product with the transposed weights,

@@ -29,7 +29,7 @@ struct kernel<op::linear_grad, cpu, T> {
   static void run(context<cpu>& cx, typename op::linear_grad::args<T> const& a) {
     if (a.gx && a.rows > 0 && a.in > 0)
       detail::row_product<true, T>(cx, a.rows, a.in, a.out, a.gy, a.w, {nullptr, a.adds}, a.gx);
-    detail::weight_gradient<T>(a.rows, a.in, a.out, a.x, a.gy, a.gw, a.gb).run(cx);
+    detail::add_weight_gradient<T>(cx, a.rows, a.in, a.out, a.x, a.gy, a.gw, a.gb);
   }
 };
 

@@ -2,6 +2,7 @@
 // Threaded matrix products: row blocks as tasks, weight gradients with ordered partial sums.
 #pragma once
 
+#include "insula/kernels/cpu/block.hpp"
 #include "insula/kernels/cpu/erf.hpp"
 #include "insula/kernels/cpu/panel.hpp"
 #include "insula/kernels/cpu/row.hpp"
@@ -283,6 +284,32 @@ class weight_gradient {
   simd::columns<T> c_;
   even_blocks inputs_, outputs_, chunks_;
 };
+
+/// y (n x m) += transpose of x (m x n).
+template <scalar T>
+void add_transpose(context<cpu>& cx, index_t m, index_t n, T const* x, T* y) {
+  index_t const rows = simd::width<T>;
+  run_chunks(cx, n, rows, [&](index_t begin, index_t end, index_t, int worker) {
+    scratch s(cx, worker);
+    T* const turned = s.take<T>((end - begin) * m);
+    simd::transpose(m, end - begin, x + begin, n, turned, m);
+    simd::accumulate((end - begin) * m, turned, y + begin * m);
+  });
+}
+
+/// gw += x^T gy, gb += column sums of gy; either may be null. The right operand of the product is packed: if x is much narrower, that is
+/// x, and the result is turned. Sums of gy's columns come from packed panels of gy.
+template <scalar T>
+void add_weight_gradient(context<cpu>& cx, index_t rows, index_t in, index_t out, T const* x, T const* gy,
+                         T* gw, T* gb) {
+  bool const exchanged = gw && !gb && 2 * in <= out && rows >= 4 * (in + out);
+  if (!exchanged) return weight_gradient<T>(rows, in, out, x, gy, gw, gb).run(cx);
+  scratch s(cx);
+  T* const turned = s.take<T>(in * out);
+  simd::clear(in * out, turned);
+  weight_gradient<T>(rows, out, in, gy, x, turned, nullptr).run(cx);
+  add_transpose(cx, out, in, turned, gw);
+}
 
 }  // namespace detail
 
