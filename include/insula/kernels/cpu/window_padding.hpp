@@ -81,8 +81,8 @@ class padding_keys {
   void add_gradient(scratch& memory, window_rows const& of, index_t head, view const& v, T const* ga,
                     diagonals<T> const& layout, T* table) const {
     axes const a(memory, s_, of, true);
-    T* const share =
-        memory.take<T>(a.planes * a.row);  // what the entries of a query's row get, over 2^(b - largest)
+    // what the entries of a query's row get, over 2^(b - largest)
+    T* const share = memory.take<T>(a.planes * a.row);
     simd::clear(a.planes * a.row, share);
     for (index_t r = 0; r < of.rows; ++r) {
       if (ga[r] == 0) continue;
@@ -101,9 +101,8 @@ class padding_keys {
   struct axes {
     index_t d, h, w, row, planes, distances;  // planes: rows of tokens; distances: rows of the table
     window_rows const& of;
-    T *any,
-        *pad;  // (2 w - 1, row) by distance and query along w: 1 where the key is of its region; and is padding
-
+    /// (2 w - 1, row) by distance and query along w: 1 where the key is of its region; where it is padding, too.
+    T *any, *pad;
     bool masked;  // keys of other regions do not count
 
     axes(scratch& memory, sizes<T> const& s, window_rows const& window, bool by_region)
@@ -155,8 +154,8 @@ class padding_keys {
 
   /// The scores' bias of the one key.
   void one_key(scratch& memory, window_rows const& of, index_t head, view const& v) const {
-    T *const mine = sums_of(memory, of, head, true), *const all =
-                                                         of.mixed ? sums_of(memory, of, head, false) : mine;
+    T* const mine = sums_of(memory, of, head, true);
+    T* const all = of.mixed ? sums_of(memory, of, head, false) : mine;
     for (index_t r = 0; r < of.rows; ++r) {
       index_t const token = of.token[r], at = token / s_.used.w * lane_row() + token % s_.used.w;
       v.sums[r] = mine[at] > least ? mine[at] : T(0);
@@ -287,6 +286,7 @@ class padding_keys {
     each_score(of, query, head, [&](index_t, double b) { sum += std::exp2(b - largest); });
     return T(largest + std::log2(sum));
   }
+  /// The share of one query in the table's gradient where its sum is out of range.
   void add_exactly(window_rows const& of, index_t query, index_t head, T ga, diagonals<T> const& layout,
                    T* table) const {
     double const all = double(log_of_sum(of, query, head));
@@ -295,6 +295,7 @@ class padding_keys {
       to[s_.used.w - 1 - query % s_.used.w + key % s_.used.w] += T(double(ga) * std::exp2(b - all));
     });
   }
+  /// f(key, bias of its score, with the mask) for the padding.
   template <class F>
   void each_score(window_rows const& of, index_t query, index_t head, F f) const {
     T const* const from = table_ + head * entries_ + codes_.centre() - codes_.code(query);
