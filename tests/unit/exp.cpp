@@ -78,6 +78,11 @@ TEMPLATE_TEST_CASE("exponentials at and beyond the ends of the range", "", float
     CHECK(e(x) == limits::infinity());
     CHECK(two(2 * x) == limits::infinity());
   }
+  T const most = T(limits::max_exponent);  // 2^most is the first that is not a number any more
+  CHECK(two(most) == limits::infinity());
+  CHECK(std::fabs(two(most - T(0.6)) / std::exp2(most - T(0.6)) - 1) < 10 * limits::epsilon());
+  for (T x = most - T(0.5); x < most; x += T(0.03))
+    CHECK(two(x) >= std::exp2(x) * (1 - 10 * limits::epsilon()));
   T const least = T(limits::min_exponent - 1);  // 2^least is the smallest normal number
   CHECK(two(least) == limits::min());
   for (T x = least; x > least - 3; x -= T(0.03)) CHECK((two(x) >= 0 && two(x) <= limits::min()));

@@ -17,7 +17,7 @@ struct exp_constants;
 template <>
 struct exp_constants<float> {
   typedef std::uint32_t bits __attribute__((vector_size(register_bytes)));  // unsigned: sums may wrap around
-  static constexpr int mantissa = 23, degree = 6;
+  static constexpr int mantissa = 23, bias = 127, degree = 6;
   static constexpr float round = 0x1.8p23f, least_2 = -127, most_2 = 128;
   static constexpr float log2e = 0x1.715476p0f, ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
   static constexpr float least_e = -87.33654f, most_e = 88.72283f;  // ln 2^-126 and ln 2^128, rounded inwards
@@ -30,7 +30,7 @@ struct exp_constants<float> {
 template <>
 struct exp_constants<double> {
   typedef std::uint64_t bits __attribute__((vector_size(register_bytes)));
-  static constexpr int mantissa = 52, degree = 11;
+  static constexpr int mantissa = 52, bias = 1023, degree = 11;
   static constexpr double round = 0x1.8p52, least_2 = -1023, most_2 = 1024;
   static constexpr double log2e = 0x1.71547652b82fep0;
   static constexpr double ln2_high = 0x1.62e42fefap-1, ln2_low = 0x1.cf79abc9e3b39p-40;
@@ -45,67 +45,48 @@ struct exp_constants<double> {
       2.7564256826273949e-6,  2.762630960359886e-7,  2.29811640278962782e-8};
 };
 
-/// (All lanes are named in the masked intrinsics because g++ 12 warns about the undefined operand of the others.)
-/// The nearest integer to a, and in what form 2^(that integer) is applied: AVX-512 scales by a number, elsewhere the
-/// low bits of a + round are added to the exponent.
-template <scalar T>
-INSULA_INLINE pack<T> with_integer(pack<T> a) {
 #if defined(INSULA_AVX512)
+/// The nearest integer to a, and p 2^n. (All lanes are named in the masked intrinsics because g++ 12 warns about the
+/// undefined operand of the others.)
+template <scalar T>
+INSULA_INLINE pack<T> nearest_integer(pack<T> a) {
   constexpr int nearest = 8;  // to nearest even, no exception
   if constexpr (sizeof(T) == 4)
     return (pack<T>)_mm512_maskz_roundscale_ps(__mmask16(-1), (__m512)a, nearest);
   else
     return (pack<T>)_mm512_maskz_roundscale_pd(__mmask8(-1), (__m512d)a, nearest);
-#else
-  return a + broadcast(exp_constants<T>::round);
-#endif
 }
 template <scalar T>
-INSULA_INLINE pack<T> integer(pack<T> with) {
-#if defined(INSULA_AVX512)
-  return with;
-#else
-  return with - broadcast(exp_constants<T>::round);
-#endif
+INSULA_INLINE pack<T> scaled(pack<T> p, pack<T> n) {
+  if constexpr (sizeof(T) == 4)
+    return (pack<T>)_mm512_maskz_scalef_ps(__mmask16(-1), (__m512)p, (__m512)n);
+  else
+    return (pack<T>)_mm512_maskz_scalef_pd(__mmask8(-1), (__m512d)p, (__m512d)n);
 }
+#endif
 
-/// (1 + f q(f)) 2^n. Several registers at once: their chains of dependent products hide each other's latency.
+/// 1 + f q(f). Several registers at once: their chains of dependent products hide each other's latency.
 template <scalar T, int N>
-INSULA_INLINE void scaled_polynomials(pack<T> const (&f)[N], T const* c, pack<T> const (&with_n)[N],
-                                      pack<T> (&out)[N]) {
-  using constants = exp_constants<T>;
-  pack<T> p[N];
+INSULA_INLINE void polynomials(pack<T> const (&f)[N], T const* c, pack<T> (&p)[N]) {
+  constexpr int degree = exp_constants<T>::degree;
 #pragma GCC unroll 8
-  for (int j = 0; j < N; ++j) p[j] = broadcast(c[constants::degree - 1]);
+  for (int j = 0; j < N; ++j) p[j] = broadcast(c[degree - 1]);
 #pragma GCC unroll 12
-  for (int i = constants::degree - 2; i >= 0; --i)
+  for (int i = degree - 2; i >= 0; --i)
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j) p[j] = fma(p[j], f[j], broadcast(c[i]));
 #pragma GCC unroll 8
   for (int j = 0; j < N; ++j) p[j] = fma(p[j], f[j], broadcast(T(1)));
-#pragma GCC unroll 8
-  for (int j = 0; j < N; ++j) {
-#if defined(INSULA_AVX512)
-    if constexpr (sizeof(T) == 4)
-      out[j] = (pack<T>)_mm512_maskz_scalef_ps(__mmask16(-1), (__m512)p[j], (__m512)with_n[j]);
-    else
-      out[j] = (pack<T>)_mm512_maskz_scalef_pd(__mmask8(-1), (__m512d)p[j], (__m512d)with_n[j]);
-#else
-    using bits = typename constants::bits;
-    bits const scaled = (bits)p[j] + ((bits)with_n[j] << constants::mantissa);
-    out[j] = (pack<T>)(scaled | (bits)(f[j] != f[j]));  // what a NaN carries is no exponent: it stays NaN
-#endif
-  }
 }
 
 }  // namespace detail
 
 /// x <- 2^x of N registers. Relative error below 2e-7 (float), 5e-16 (double). Below 2^-126 (2^-1022) the result is 0
-/// or not more than that, from 2^128 (2^1024) on it is infinite; NaN stays NaN.
+/// or not more than that, from 2^128 (2^1024) on it is infinite, and may be from 2^127.5 (2^1023.5) on; NaN stays NaN.
 template <scalar T, int N>
 INSULA_INLINE void exp2_all(pack<T> (&x)[N]) {
   using constants = detail::exp_constants<T>;
-  pack<T> f[N], n[N];
+  pack<T> f[N], n[N], p[N];
 #pragma GCC unroll 8
   for (int j = 0; j < N; ++j) {
 #if defined(INSULA_AVX512)  // x minus its nearest integer in one instruction, 0 if x is infinite
@@ -113,15 +94,23 @@ INSULA_INLINE void exp2_all(pack<T> (&x)[N]) {
       f[j] = (pack<T>)_mm512_maskz_reduce_ps(__mmask16(-1), (__m512)x[j], 8);
     else
       f[j] = (pack<T>)_mm512_maskz_reduce_pd(__mmask8(-1), (__m512d)x[j], 8);
-    n[j] = detail::with_integer<T>(x[j]);
-#else
+    n[j] = detail::nearest_integer<T>(x[j]);
+#else  // the low bits of n are the exponent field of 2^(the nearest integer)
+    constexpr T round = constants::round + T(constants::bias);
     pack<T> const y =
         min(broadcast(constants::most_2), max(broadcast(constants::least_2), x[j]));  // NaN passes
-    n[j] = detail::with_integer<T>(y);
-    f[j] = y - detail::integer<T>(n[j]);
+    n[j] = y + broadcast(round);
+    f[j] = y - (n[j] - broadcast(round));
 #endif
   }
-  detail::scaled_polynomials<T>(f, constants::base_2, n, x);
+  detail::polynomials<T>(f, constants::base_2, p);
+#pragma GCC unroll 8
+  for (int j = 0; j < N; ++j)
+#if defined(INSULA_AVX512)
+    x[j] = detail::scaled<T>(p[j], n[j]);
+#else
+    x[j] = p[j] * (pack<T>)((typename constants::bits)n[j] << constants::mantissa);
+#endif
 }
 template <scalar T>
 INSULA_INLINE pack<T> exp2(pack<T> x) {
@@ -135,24 +124,36 @@ INSULA_INLINE pack<T> exp2(pack<T> x) {
 template <scalar T, int N>
 INSULA_INLINE void exp_all(pack<T> (&x)[N]) {
   using constants = detail::exp_constants<T>;
-  pack<T> f[N], n[N], y[N];
+  pack<T> f[N], n[N], p[N];
 #pragma GCC unroll 8
   for (int j = 0; j < N; ++j) {
 #if defined(INSULA_AVX512)
-    n[j] = detail::with_integer<T>(x[j] * broadcast(constants::log2e));
+    n[j] = detail::nearest_integer<T>(x[j] * broadcast(constants::log2e));
+    pack<T> const whole = n[j];
 #else
     n[j] = fma(x[j], broadcast(constants::log2e), broadcast(constants::round));
+    pack<T> const whole = n[j] - broadcast(constants::round);
 #endif
-    pack<T> const whole = detail::integer<T>(n[j]);
     f[j] = fnma(whole, broadcast(constants::ln2_low), fnma(whole, broadcast(constants::ln2_high), x[j]));
   }
-  detail::scaled_polynomials<T>(f, constants::base_e, n, y);
+  detail::polynomials<T>(f, constants::base_e, p);
+#if defined(INSULA_AVX512)
+#pragma GCC unroll 8
+  for (int j = 0; j < N; ++j) p[j] = detail::scaled<T>(p[j], n[j]);
+#else  // added to the exponent, which holds up to the largest number
+  using bits = typename constants::bits;
+#pragma GCC unroll 8
+  for (int j = 0; j < N; ++j) {
+    bits const scaled = (bits)p[j] + ((bits)n[j] << constants::mantissa);
+    p[j] = (pack<T>)(scaled | (bits)(f[j] != f[j]));  // what a NaN carries is no exponent: it stays NaN
+  }
+#endif
   pack<T> const infinite = broadcast(T(INFINITY));
 #pragma GCC unroll 8
   for (int j = 0; j < N; ++j)
     x[j] = x[j] < broadcast(constants::least_e)  ? zero<T>()
            : x[j] > broadcast(constants::most_e) ? infinite
-                                                 : y[j];
+                                                 : p[j];
 }
 template <scalar T>
 INSULA_INLINE pack<T> exp(pack<T> x) {

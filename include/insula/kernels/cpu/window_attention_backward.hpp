@@ -120,7 +120,7 @@ class gradient {
   }
 
  private:
-  static constexpr index_t block_rows = 4 * tile_queries;
+  static constexpr index_t block_rows = 48;
 
   struct block_memory {
     T *v_columns, *go, *go_tile;  // (key tiles, width, tile_keys), (padded rows, row)
@@ -148,6 +148,7 @@ class gradient {
     head_values<T>::columns(s, values.v, m.v_columns);
     pack_rows(slot, head, m.go);
     for (index_t i = 0; i < s.keys * s.row; ++i) m.gk[i] = 0, m.gv[i] = 0;
+    T* const along = table ? layout.begin(memory, table) : nullptr;
     for (index_t first = 0; first < window.rows; first += block_rows) {
       index_t const left = round_up(window.rows - first, tile_queries);
       index_t const rows = left < block_rows ? left : block_rows;
@@ -169,7 +170,7 @@ class gradient {
           dots[i] = dot(m.sums + (r + i) * s.row, m.go + (first + r + i) * s.row);
         score_gradient(s, m, first + r, dots, m.p + r * s.keys, m.ga + r * s.keys);
       }
-      if (table) layout.add(slot.window, first, rows, m.ga, table);
+      if (along) layout.add(slot.window, first, rows, m.ga, along);
       if (last) take_last(s, rows, m.ga, last + first);
       for (index_t r = 0; r < rows; r += tile_queries)
         weighted_sum(s, m.ga + r * s.keys, values.k, m.sums + r * s.row);
@@ -178,6 +179,7 @@ class gradient {
       add_transposed(s, rows, m.ga, values.q + first * s.row, m.gk);
       add_transposed(s, rows, m.p, m.go + first * s.row, m.gv);
     }
+    if (along) layout.end(along, table);
     unpack_keys(slot, s, window, head, m.gk, ln2<T>, 1);  // q was packed with a factor log2(e)
     unpack_keys(slot, s, window, head, m.gv, T(1), 2);
   }

@@ -27,11 +27,12 @@ struct diagonals {
   /// Keys of one window row within one tile of keys.
   struct piece {
     index_t from, lane, length;  // place in a tiled row, distance from the start of the window row, keys
-    index_t to;                  // row of the table, back from that of the query
+    index_t to;  // distance of window rows, back from that of the query, in elements of the sums
   };
 
   extent window;
   index_t keys, row, size, pieces = 0;
+  index_t step;  // from a distance of window rows to the next, where `add` adds
   piece* list;
 
   diagonals(scratch& memory, sizes<T> const& s)
@@ -49,9 +50,27 @@ struct diagonals {
     return run / window.h * (2 * window.h - 1) + run % window.h;
   }
 
-  /// table += rows [first, first + rows) of ga (tiles). Rows of one window row meet in a register before the table.
-  void add(window_rows const& of, index_t first, index_t rows, T const* ga, T* table) const {
+  /// Where one window adds to a table, and how the table gets it in the end: the table itself, or with AVX2, where a
+  /// shift by lanes costs more than an addition, a register for each shift.
+  T* begin(scratch& memory, T* table) const {
+    if (!by_shift()) return table;
+    index_t const n = size / row * step;
+    T* const sums = memory.take<T>(n);
+    for (index_t i = 0; i < n; ++i) sums[i] = 0;
+    return sums;
+  }
+  void end([[maybe_unused]] T const* sums, [[maybe_unused]] T* table) const {
+#if defined(INSULA_AVX2)
+    if (by_shift()) row == simd::width<T> ? fold<1>(sums, table) : fold<2>(sums, table);
+#endif
+  }
+
+  /// sums += rows [first, first + rows) of ga (tiles).
+  void add(window_rows const& of, index_t first, index_t rows, T const* ga, T* sums) const {
     index_t const end = first + rows < of.rows ? first + rows : of.rows;
+#if defined(INSULA_AVX2)
+    if (by_shift()) return add_shifted(of, first, end, ga, sums);
+#endif
     for (index_t r = first; r < end;) {
       index_t const run = of.token[r] / window.w;
       T const* from[tile_queries];
@@ -62,7 +81,7 @@ struct diagonals {
         from[count] = ga + at / tile_queries * tile_queries * keys + at % tile_queries * tile_keys<T>;
         shift[count] = window.w - 1 - of.token[r] % window.w;
       }
-      add_pieces(from, shift, count, table + place(run * window.w) * row);
+      add_pieces(from, shift, count, sums + place(run * window.w) * step);
     }
   }
 
@@ -84,6 +103,7 @@ struct diagonals {
         keys(row_keys),
         row(round_up(2 * window.w - 1, simd::width<T>)),
         size((2 * window.d - 1) * (2 * window.h - 1) * row),
+        step(by_shift() ? window.w * simd::width<T> : row),
         list(memory.take<piece>(tokens)) {
     for (index_t j = 0; j < tokens;) {
       index_t const first = token(j), in_tile = j % tile_keys<T>;
@@ -91,35 +111,45 @@ struct diagonals {
       while (end < tokens && end % tile_keys<T> != 0 && token(end) == first + end - j &&
              token(end) % window.w != 0)
         ++end;
-      list[pieces++] = {(j - in_tile) * tile_queries + in_tile, first % window.w, end - j, back(first) * row};
+      list[pieces++] = {(j - in_tile) * tile_queries + in_tile, first % window.w, end - j,
+                        back(first) * step};
       j = end;
     }
+#if defined(INSULA_AVX2)
+    if (by_shift()) join_pieces(memory);
+#endif
+  }
+
+  bool by_shift() const {
+#if defined(INSULA_AVX2)
+    return window.w <= simd::width<T>;
+#else
+    return false;
+#endif
   }
 
   /// Every piece of `count` tiled rows of one window row.
-  void add_pieces(T const* const* from, index_t const* shift, int count, T* table) const {
+  void add_pieces(T const* const* from, index_t const* shift, int count, T* sums) const {
 #if defined(INSULA_AVX512)
     if (row == simd::width<T>) {
       lane_mask whole[tile_queries];
       for (int r = 0; r < count; ++r) whole[r] = lanes(shift[r], window.w);
       for (piece const* p = list; p < list + pieces; ++p) {
-        auto sum = simd::load(table - p->to);
+        auto sum = simd::load(sums - p->to);
         if (p->length == window.w)
           for (int r = 0; r < count; ++r) sum += masked(from[r] + p->from - shift[r], whole[r]);
         else
           for (int r = 0; r < count; ++r)
             sum += masked(from[r] + p->from - shift[r] - p->lane, lanes(shift[r] + p->lane, p->length));
-        simd::store(table - p->to, sum);
+        simd::store(sums - p->to, sum);
       }
       return;
     }
 #elif defined(INSULA_AVX2)
-    if (row == simd::width<T>) return add_registers<1>(from, shift, count, table);
-    if (row == 2 * simd::width<T>) return add_registers<2>(from, shift, count, table);
 #endif
     for (piece const* p = list; p < list + pieces; ++p)
       for (int r = 0; r < count; ++r) {
-        T* to = table - p->to + shift[r] + p->lane;
+        T* to = sums - p->to + shift[r] + p->lane;
         for (index_t e = 0; e < p->length; ++e) to[e] += from[r][p->from + e];
       }
   }
@@ -134,37 +164,103 @@ struct diagonals {
       return (simd::pack<T>)_mm512_maskz_loadu_pd(lanes, p);
   }
 #elif defined(INSULA_AVX2)
-  /// A row of the table is R registers: in them all rows meet, each shifted to its lanes.
-  template <int R>
-  void add_registers(T const* const* from, index_t const* shift, int count, T* table) const {
-    constexpr int w = simd::width<T>;
-    for (piece const* p = list; p < list + pieces; ++p) {
-      simd::pack<T> sum[R];
-      for (int c = 0; c < R; ++c) sum[c] = simd::load(table - p->to + c * w);
-      for (int r = 0; r < count; ++r) {
-        index_t const first = shift[r] + p->lane;
-        for (int c = 0; c < R; ++c)
-          sum[c] += masked(from[r] + p->from - first + c * w, first - c * w, p->length);
+  /// A window row's keys, or some of them: places and lanes in one tile of keys and, if they go on there, in the next.
+  struct key_row {
+    index_t to, from[2];
+    void const* there[2];
+  };
+  key_row *whole, *cut;  // those within one tile, those of two
+  index_t whole_count = 0, cut_count = 0;
+
+  void join_pieces(scratch& memory) {
+    whole = memory.take<key_row>(pieces), cut = memory.take<key_row>(pieces);
+    for (piece const *p = list, *const last = list + pieces; p < last; ++p) {
+      key_row k{p->to, {p->from - p->lane, 0}, {lanes_at(p->lane, p->length), nullptr}};
+      if (p + 1 == last || p[1].to != p->to) {
+        whole[whole_count++] = k;
+      } else {
+        ++p;
+        k.from[1] = p->from - p->lane, k.there[1] = lanes_at(p->lane, p->length);
+        cut[cut_count++] = k;
       }
-      for (int c = 0; c < R; ++c) simd::store(table - p->to + c * w, sum[c]);
     }
   }
-  /// Lanes [first, first + count) of the register at p, the others 0 and not touched. -width <= first < 2 width.
-  static simd::pack<T> masked(T const* p, index_t first, index_t count) {
+
+  /// A register for each shift: keys of a window row meet there without it. N rows of one tile whose tokens follow each other.
+  template <int N>
+  void add_shifts(T const* from, T* to) const {
+    constexpr index_t w = simd::width<T>;
+    for (key_row const *k = whole, *const last = whole + whole_count; k < last; ++k) {
+      auto const there = lanes(k->there[0]);
+      T const* const row = from + k->from[0];
+      T* const at = to - k->to;
+#pragma GCC unroll 8
+      for (int r = 0; r < N; ++r)
+        simd::store(at - r * w, simd::load(at - r * w) + masked(row + r * tile_keys<T>, there));
+    }
+    for (key_row const *k = cut, *const last = cut + cut_count; k < last; ++k) {
+      auto const here = lanes(k->there[0]), beyond = lanes(k->there[1]);
+      T const *const first = from + k->from[0], *const second = from + k->from[1];
+      T* const at = to - k->to;
+#pragma GCC unroll 8
+      for (int r = 0; r < N; ++r)
+        simd::store(at - r * w, simd::load(at - r * w) + (masked(first + r * tile_keys<T>, here) +
+                                                          masked(second + r * tile_keys<T>, beyond)));
+    }
+  }
+  template <int Most = tile_queries>
+  void add_shifts(index_t count, T const* from, T* to) const {
+    if (count == Most) return add_shifts<Most>(from, to);
+    if constexpr (Most > 1) add_shifts<Most - 1>(count, from, to);
+  }
+  /// Rows [first, end), of which ga begins with the first.
+  void add_shifted(window_rows const& of, index_t first, index_t end, T const* ga, T* sums) const {
+    for (index_t r = first; r < end;) {
+      index_t const token = of.token[r], place_in_tile = (r - first) % tile_queries,
+                    shift = window.w - 1 - token % window.w;
+      index_t count = 1;
+      while (r + count < end && place_in_tile + count < tile_queries &&
+             of.token[r + count] == token + count && shift >= count)
+        ++count;
+      T const* const from = ga + (r - first - place_in_tile) * keys + place_in_tile * tile_keys<T>;
+      T* const to = sums + place(token) * step + shift * simd::width<T>;
+      r += count;
+      add_shifts(count, from, to);
+    }
+  }
+  /// table += the registers of add_shifts, each shifted to its lanes: R registers to a row of the table.
+  template <int R>
+  void fold(T const* sums, T* table) const {
+    constexpr index_t w = simd::width<T>;
+    for (T* const end = table + size; table < end; table += R * w, sums += window.w * w) {
+      simd::pack<T> sum[R];
+      for (int c = 0; c < R; ++c) sum[c] = simd::load(table + c * w);
+      for (index_t shift = 0; shift < window.w; ++shift)
+        for (int c = 0; c < R; ++c)
+          sum[c] += masked(sums + shift * w - shift + c * w, lanes(lanes_at(shift - c * w, window.w)));
+      for (int c = 0; c < R; ++c) simd::store(table + c * w, sum[c]);
+    }
+  }
+  /// Lanes [first, first + count) of a register. -width <= first < width, count <= width.
+  static void const* lanes_at(index_t first, index_t count) {
     constexpr int w = simd::width<T>;
     struct windows {
-      std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t> lane[w + 1][4 * w];
+      std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t> lane[w + 1][3 * w];
       constexpr windows() : lane{} {
         for (int n = 0; n <= w; ++n)
-          for (int i = 0; i < n; ++i) lane[n][2 * w + i] = -1;
+          for (int i = 0; i < n; ++i) lane[n][w + i] = -1;
       }
     };
     static constexpr windows of{};
-    auto const mask = _mm256_loadu_si256(reinterpret_cast<__m256i const*>(&of.lane[count][2 * w - first]));
+    return &of.lane[count][w - first];
+  }
+  static __m256i lanes(void const* at) { return _mm256_loadu_si256(static_cast<__m256i const*>(at)); }
+  /// Those lanes of the register at p, the others 0 and not touched.
+  static simd::pack<T> masked(T const* p, __m256i there) {
     if constexpr (sizeof(T) == 4)
-      return (simd::pack<T>)_mm256_maskload_ps(p, mask);
+      return (simd::pack<T>)_mm256_maskload_ps(p, there);
     else
-      return (simd::pack<T>)_mm256_maskload_pd(p, mask);
+      return (simd::pack<T>)_mm256_maskload_pd(p, there);
   }
 #endif
 };

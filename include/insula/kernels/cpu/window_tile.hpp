@@ -2,6 +2,9 @@
 // The register tiles of window attention: scores to exponentials, weighted sums of values, and their gradients.
 #pragma once
 
+#include <algorithm>
+#include <utility>
+
 #include "insula/kernels/cpu/window_stage.hpp"
 
 namespace insula::windowed {
@@ -173,37 +176,47 @@ void weighted_sum(sizes<T> const& s, T const* p, T const* v, T* out) {
   weighted_sum(s, s.tokens, p, v, false, out);
 }
 
-/// out (keys, row) += a^T b for V registers of columns: a (rows / tile_queries, tiles), b (rows, row).
+/// out (Keys, row) += a^T b of a few keys of a tile and V registers of columns: a (rows / tile_queries, tiles), b (rows, row).
+template <scalar T, int V, int Keys>
+INSULA_INLINE void add_keys(index_t rows, index_t keys, T const* a, T const* b, index_t row, T* out) {
+  constexpr int w = simd::width<T>;
+  simd::pack<T> sum[Keys][V];
+#pragma GCC unroll 16
+  for (int i = 0; i < Keys; ++i)
+#pragma GCC unroll 4
+    for (int c = 0; c < V; ++c) sum[i][c] = simd::load(out + i * row + c * w);
+  for (index_t first = 0; first < rows; first += tile_queries, a += tile_queries * keys) {
+    T const* from = a;
+    for (int r = 0; r < tile_queries; ++r, from += tile_keys<T>, b += row) {
+      simd::pack<T> value[V];
+#pragma GCC unroll 4
+      for (int c = 0; c < V; ++c) value[c] = simd::load(b + c * w);
+#pragma GCC unroll 16
+      for (int i = 0; i < Keys; ++i) {
+        auto const x = simd::broadcast(from[i]);
+#pragma GCC unroll 4
+        for (int c = 0; c < V; ++c) sum[i][c] = simd::fma(x, value[c], sum[i][c]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < Keys; ++i)
+#pragma GCC unroll 4
+    for (int c = 0; c < V; ++c) simd::store(out + i * row + c * w, sum[i][c]);
+}
+/// The same of all keys, in as many at once as leave no register unused: a tile in parts that differ by one at most.
 template <scalar T, int V>
 __attribute__((noinline)) void add_transposed(index_t rows, index_t keys, T const* a, T const* b, index_t row,
                                               T* out) {
-  constexpr int w = simd::width<T>, wanted = (simd::register_count == 32 ? 16 : 8) / V;
-  constexpr int count = wanted < tile_keys<T> ? wanted : int(tile_keys<T>);
-  for (index_t j = 0; j < keys; j += count, out += count * row) {
-    simd::pack<T> sum[count][V];
-#pragma GCC unroll 16
-    for (int i = 0; i < count; ++i)
-#pragma GCC unroll 4
-      for (int c = 0; c < V; ++c) sum[i][c] = simd::load(out + i * row + c * w);
-    for (index_t first = 0; first < rows; first += tile_queries) {
-      T const* from = a + first * keys + j / tile_keys<T> * tile_queries * tile_keys<T> + j % tile_keys<T>;
-      T const* with = b + first * row;
-      for (int r = 0; r < tile_queries; ++r, from += tile_keys<T>, with += row) {
-        simd::pack<T> value[V];
-#pragma GCC unroll 4
-        for (int c = 0; c < V; ++c) value[c] = simd::load(with + c * w);
-#pragma GCC unroll 16
-        for (int i = 0; i < count; ++i) {
-          auto const x = simd::broadcast(from[i]);
-#pragma GCC unroll 4
-          for (int c = 0; c < V; ++c) sum[i][c] = simd::fma(x, value[c], sum[i][c]);
-        }
-      }
+  constexpr int all = int(tile_keys<T>), most = (simd::register_count - V - 2) / V;
+  constexpr int parts = (all + most - 1) / most, count = all / parts, larger = all % parts;
+  for (index_t j = 0; j < keys; j += all, a += all * tile_queries) {
+    [&]<int... Part>(std::integer_sequence<int, Part...>) {
+      (add_keys<T, V, count + (Part < larger)>(rows, keys, a + Part * count + std::min(Part, larger), b, row,
+                                               out + (j + Part * count + std::min(Part, larger)) * row),
+       ...);
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < count; ++i)
-#pragma GCC unroll 4
-      for (int c = 0; c < V; ++c) simd::store(out + i * row + c * w, sum[i][c]);
+    (std::make_integer_sequence<int, parts>{});
   }
 }
 /// out (keys, row) += a^T b
