@@ -61,6 +61,33 @@ void rows(index_t m, index_t depth, T const* a, index_t a_row, index_t a_col, T 
 
 }  // namespace detail
 
+namespace detail {
+
+/// Rows of A from which a copy of what they all meet in B costs little, and the bytes of that copy: half an L1 cache.
+inline constexpr index_t many_rows = 24, copy_bytes = 16384;
+
+/// The same of many rows: they meet the V registers of B in a copy without gaps, since rows of B that are some powers of
+/// two apart would push each other out of the L1 cache.
+template <scalar T, int R, int V, bool Adds>
+__attribute__((noinline)) void copied_rows(index_t m, index_t depth, T const* a, index_t a_row, index_t a_col,
+                                           T const* b, index_t b_row, T* c, index_t c_row, int last) {
+  constexpr index_t w = width<T>, most = copy_bytes / index_t(sizeof(T)) / (V * w);
+  alignas(cache_line) T copy[most * V * w];
+  for (index_t k = 0; k < depth; k += most) {
+    index_t const n = depth - k < most ? depth - k : most;
+    for (index_t i = 0; i < n; ++i)
+      for (int v = 0; v < V; ++v)
+        store(copy + (i * V + v) * w, v + 1 < V || last == w ? load(b + (k + i) * b_row + v * w)
+                                                             : load(b + (k + i) * b_row + v * w, last));
+    if (Adds || k > 0)
+      rows<T, R, V, true>(m, n, a + k * a_col, a_row, a_col, copy, V * w, c, c_row, last);
+    else
+      rows<T, R, V, false>(m, n, a, a_row, a_col, copy, V * w, c, c_row, last);
+  }
+}
+
+}  // namespace detail
+
 /// Rows of a register tile that is V registers wide, so that accumulators and one row of B fit the register file.
 template <int V>
 inline constexpr int tile_rows = register_count == 32 ? (V >= 3   ? 8
@@ -82,7 +109,11 @@ void multiply(index_t m, index_t n, index_t depth, T const* a, index_t a_row, in
       if constexpr (most == 3)
         detail::rows<T, tile_rows<3>, 3, Adds>(m, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, last);
     } else if (v == 2) {
-      detail::rows<T, tile_rows<2>, 2, Adds>(m, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, last);
+      if (register_count == 16 && m >= detail::many_rows)
+        detail::copied_rows<T, tile_rows<2>, 2, Adds>(m, depth, a, a_row, a_col, b + j, b_row, c + j, c_row,
+                                                      last);
+      else
+        detail::rows<T, tile_rows<2>, 2, Adds>(m, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, last);
     } else {
       detail::rows<T, tile_rows<1>, 1, Adds>(m, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, last);
     }
