@@ -7,6 +7,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 #include "insula/data/elementary.hpp"
 #include "insula/data/voxels.hpp"
 
@@ -59,11 +63,21 @@ class sampler {
     auto const [begin, end] = rule == outside::zero ? span{} : inside(base, step, count);
     eight const ordinal{0, 1, 2, 3, 4, 5, 6, 7};
     for (index_t w = 0; w < count; w += 8) {
+      constexpr int together = 2;
+      if (w >= begin && w + 8 * together <= end) {
+        eight p[together][3], v[together];
+        for (int i = 0; i < together; ++i)
+          for (int a = 0; a < 3; ++a) p[i][a] = base[a] + (float(int(w) + 8 * i) + ordinal) * step[a];
+        corners(p, v, ahead);
+        for (int i = 0; i < together; ++i) write(v[i], 8, y + w + 8 * i, range);
+        w += 8 * (together - 1);
+        continue;
+      }
       int const n = int(count - w < 8 ? count - w : 8);
       eight p[3], v;
       for (int a = 0; a < 3; ++a) p[a] = base[a] + (float(int(w)) + ordinal) * step[a];
       if (w >= begin && w + 8 <= end) {
-        corners(p, v, ahead);
+        corners(p, v);
       } else if (rule == outside::zero) {
         for (int l = 0; l < 8; ++l) v[l] = zero(p[0][l], p[1][l], p[2][l]);
       } else {
@@ -179,7 +193,7 @@ class sampler {
 
   // Offset of the lower corner; p becomes the weight of the upper one. The last voxel is reached with weight 1, so that
   // every position has 8 readable corners.
-  void place(eight (&p)[3], int (&base)[8]) const {
+  void place(eight (&p)[3], std::uint32_t (&base)[8]) const {
     eight_indices at{};
     for (int a = 0; a < 3; ++a) {
       eight_indices const last = last_[a] - eight_indices{};
@@ -195,44 +209,66 @@ class sampler {
   static void blend(eight& a, eight const& t, eight const& b) { a = a - t * a + t * b; }
 
   // The two neighbours along w of positions 0, 1, 4 and 5 of `at`: one load of eight bytes brings both.
-  static void pairs(float const* x, int const* at, eight& v) {
+  static eight pairs(float const* x, std::uint32_t const* at) {
+#if defined(__AVX__)
+    auto const word = [&](int l) { return reinterpret_cast<double const*>(x + at[l]); };
+    auto const low = _mm_loadh_pd(_mm_load_sd(word(0)), word(1)),
+               high = _mm_loadh_pd(_mm_load_sd(word(4)), word(5));
+    return (eight)_mm256_insertf128_pd(_mm256_castpd128_pd256(low), high, 1);
+#else
     using whole = double __attribute__((vector_size(32)));
     double two[4];
     for (int l = 0; l < 4; ++l) std::memcpy(&two[l], x + at[l + l / 2 * 2], sizeof two[l]);
-    v = std::bit_cast<eight>(whole{two[0], two[1], two[2], two[3]});
+    return std::bit_cast<eight>(whole{two[0], two[1], two[2], two[3]});
+#endif
   }
 
   // Blends along d and h work on pairs of neighbours in w: a position's eight corners are four loads. Positions 0, 1, 4, 5
-  // go together, then 2, 3, 6, 7: shuffles that stay within halves of a register are cheaper.
-  void corners(eight (&p)[3], eight& y, index_t ahead = 0) const {
-    int at[8];
-    place(p, at);
-    for (int l = 0; l < 8; l += 4)
-      __builtin_prefetch(reinterpret_cast<char const*>(reinterpret_cast<std::uintptr_t>(x_) +
-                                                       sizeof(float) * std::uintptr_t(at[l] + ahead)));
-    eight part[2];
+  // go together, then 2, 3, 6, 7: shuffles that stay within halves of a register are cheaper. Eights of positions are in the
+  // same stage together, for one waits more for its own results than a processor can look ahead.
+  template <int N>
+  void corners(eight (&p)[N][3], eight (&y)[N], index_t ahead = 0) const {
+    std::uint32_t at[N][8];
+    for (int n = 0; n < N; ++n) place(p[n], at[n]);
+    for (int n = 0; n < N; ++n)
+      for (int l = 0; l < 8; l += 4)
+        __builtin_prefetch(reinterpret_cast<char const*>(
+            reinterpret_cast<std::uintptr_t>(x_) +
+            sizeof(float) * (std::uintptr_t(at[n][l]) + std::uintptr_t(ahead))));
+    // Four addresses that compilers do not see the difference of: they would add it to every index.
+    float const* x[4] = {x_, x_ + step_[0], x_ + step_[1], x_ + step_[0] + step_[1]};
+    for (auto& from : x) asm("" : "+r"(from));
+    eight part[N][2];
     for (int half = 0; half < 2; ++half) {
-      eight const td = half ? __builtin_shufflevector(p[0], p[0], 2, 2, 3, 3, 6, 6, 7, 7)
-                            : __builtin_shufflevector(p[0], p[0], 0, 0, 1, 1, 4, 4, 5, 5);
-      eight const th = half ? __builtin_shufflevector(p[1], p[1], 2, 2, 3, 3, 6, 6, 7, 7)
-                            : __builtin_shufflevector(p[1], p[1], 0, 0, 1, 1, 4, 4, 5, 5);
-      eight near, far, other;
-      pairs(x_, at + 2 * half, near);
-      pairs(x_ + step_[0], at + 2 * half, other);
-      blend(near, td, other);
-      pairs(x_ + step_[1], at + 2 * half, far);
-      pairs(x_ + step_[0] + step_[1], at + 2 * half, other);
-      blend(far, td, other);
-      blend(near, th, far);
-      part[half] = near;
+      eight near[N], far[N];
+      for (int n = 0; n < N; ++n) {
+        eight const td = half ? __builtin_shufflevector(p[n][0], p[n][0], 2, 2, 3, 3, 6, 6, 7, 7)
+                              : __builtin_shufflevector(p[n][0], p[n][0], 0, 0, 1, 1, 4, 4, 5, 5);
+        near[n] = pairs(x[0], at[n] + 2 * half), far[n] = pairs(x[2], at[n] + 2 * half);
+        blend(near[n], td, pairs(x[1], at[n] + 2 * half));
+        blend(far[n], td, pairs(x[3], at[n] + 2 * half));
+      }
+      for (int n = 0; n < N; ++n) {
+        eight const th = half ? __builtin_shufflevector(p[n][1], p[n][1], 2, 2, 3, 3, 6, 6, 7, 7)
+                              : __builtin_shufflevector(p[n][1], p[n][1], 0, 0, 1, 1, 4, 4, 5, 5);
+        blend(near[n], th, far[n]);
+        part[n][half] = near[n];
+      }
     }
-    y = __builtin_shufflevector(part[0], part[1], 0, 2, 8, 10, 4, 6, 12, 14);
-    blend(y, p[2], __builtin_shufflevector(part[0], part[1], 1, 3, 9, 11, 5, 7, 13, 15));
+    for (int n = 0; n < N; ++n) {
+      y[n] = __builtin_shufflevector(part[n][0], part[n][1], 0, 2, 8, 10, 4, 6, 12, 14);
+      blend(y[n], p[n][2], __builtin_shufflevector(part[n][0], part[n][1], 1, 3, 9, 11, 5, 7, 13, 15));
+    }
+  }
+  void corners(eight (&p)[3], eight& y) const {
+    eight one[1][3] = {{p[0], p[1], p[2]}}, out[1];
+    corners(one, out);
+    y = out[0];
   }
 
   // The same where the last axis has one voxel, so that there is no neighbour along w.
   void flat_corners(eight (&p)[3], eight& y) const {
-    int at[8];
+    std::uint32_t at[8];
     place(p, at);
     for (int l = 0; l < 8; ++l) {
       float const *const q = x_ + at[l], *const r = q + step_[0];

@@ -72,7 +72,7 @@ template <scalar T, int R, int V, bool Adds>
 __attribute__((noinline)) void copied_rows(index_t m, index_t depth, T const* a, index_t a_row, index_t a_col,
                                            T const* b, index_t b_row, T* c, index_t c_row, int last) {
   constexpr index_t w = width<T>, most = copy_bytes / index_t(sizeof(T)) / (V * w);
-  alignas(cache_line) T copy[most * V * w];
+  alignas(V * register_bytes) T copy[most * V * w];
   for (index_t k = 0; k < depth; k += most) {
     index_t const n = depth - k < most ? depth - k : most;
     for (index_t i = 0; i < n; ++i)
