@@ -8,7 +8,8 @@
 
 namespace insula::detail::conv {
 
-inline constexpr index_t ring_bytes = 512 << 10;  // of the planes one task keeps
+inline constexpr index_t ring_bytes = (simd::register_count == 32 ? 512 : 384)
+                                      << 10;  // of the planes one task keeps: they stay in the L2 cache
 inline constexpr index_t nearest_bytes =
     24 << 10;  // of rows that stay in the L1 cache while all their taps pass
 
@@ -25,9 +26,11 @@ struct depthwise_cut {
     auto const clamp = [](index_t v, index_t low, index_t high) {
       return v < low ? low : v > high ? high : v;
     };
-    // two registers of channels are one stretch of 128 bytes; rows: at least 8 to share the border
-    index_t const least = clamp(4, 1, hl.count);
-    index_t const group = clamp(room / reach(hl, least), 1, registers < 4 ? registers : 4);
+    // Four registers of channels at once, or where there is no room for all rows of them, without AVX-512, those of one
+    // cache line: fewer rows would read the border between them more often. At least 4 rows.
+    index_t const least = clamp(4, 1, hl.count), line_registers = index_t(cache_line / sizeof(T)) / w;
+    index_t const most = simd::register_count == 32 || room / reach(hl, hl.count) >= 4 ? 4 : line_registers;
+    index_t const group = clamp(room / reach(hl, least), 1, registers < most ? registers : most);
     index_t const rows = clamp((room / group - hl.taps) / hl.stride + 1, 1, hl.count);
     depthwise_cut c;
     c.chunks = ceil_divide(registers, group), c.channels = ceil_divide(registers, c.chunks) * w;
@@ -228,12 +231,11 @@ void slide_tile(depthwise_column<T> const& c, stretch const* at, index_t count, 
   }
 }
 
-inline constexpr index_t slide_lengths[] = {12, 8, 4, 2, 1};
-
-/// The longest tile that fits the outputs left.
-inline index_t slide_length(index_t left) {
-  for (index_t length : slide_lengths)
-    if (length <= left) return length;
+/// The longest tile that fits the outputs left. Without AVX-512 twelve sums leave registers for three taps.
+inline index_t slide_length(index_t left, index_t taps) {
+  index_t const most = simd::register_count == 32 || taps <= 3 ? 12 : 8;
+  for (index_t length : {12, 8, 4, 2, 1})
+    if (length <= left && length <= most) return length;
   return 0;
 }
 template <scalar T, int K>
@@ -303,7 +305,7 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
       }
       index_t const od = dl.first + d * dl.step;
       for (index_t q = 0, length; q < wl.count; q += length) {
-        length = slide_length(wl.count - q);
+        length = slide_length(wl.count - q, wl.taps);
         bool const asks = simd::register_count == 32 && wl.stride == 1;
         if (!asks) ring.prefetch(d, q, wl.count);
         for (index_t r = 0; r < ring.registers(); ++r) {

@@ -85,6 +85,8 @@ template <scalar T>
 INSULA_INLINE void keep(pack<T>& v) {
 #if defined(INSULA_AVX512)
   asm("" : "+v"(v));
+#elif defined(INSULA_AVX2)
+  asm("" : "+x"(v));
 #else
   (void)v;
 #endif
