@@ -306,7 +306,7 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
       index_t const od = dl.first + d * dl.step;
       for (index_t q = 0, length; q < wl.count; q += length) {
         length = slide_length(wl.count - q, wl.taps);
-        bool const asks = simd::register_count == 32 && wl.stride == 1;
+        bool const asks = wl.stride == 1;
         if (!asks) ring.prefetch(d, q, wl.count);
         for (index_t r = 0; r < ring.registers(); ++r) {
           index_t const channel = ring.channel + r * width;
@@ -320,6 +320,7 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
                                            ring.lanes(r),
                                            channels,
                                            past_cache};
+          bool const first_of_line = r * width * index_t(sizeof(T)) % index_t(cache_line) == 0;
           for (index_t h = ring.h_from; h < ring.h_to; ++h) {
             index_t const oh = hl.first + h * hl.step, ow = wl.first + q * wl.step;
             T* const out =
@@ -328,7 +329,8 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
             if (!asks && below != out)
               for (index_t i = 0; i < length; ++i) __builtin_prefetch(below + i * column.y_step, 1, 3);
             slide_tile(length, column, list + (h - ring.h_from) * rows, count[h - ring.h_from], q, out,
-                       asks ? depthwise_ahead<T>{ring.later(d, h, q, r, out), below} : depthwise_ahead<T>{});
+                       asks && first_of_line ? depthwise_ahead<T>{ring.later(d, h, q, r, out), below}
+                                             : depthwise_ahead<T>{});
           }
         }
       }
