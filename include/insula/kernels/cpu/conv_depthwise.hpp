@@ -281,6 +281,9 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
   index_t const channels = l.out_channels, rows = dl.taps * hl.taps;
   bool const past_cache = simd::can_stream(y) && channels % width == 0 && !adds &&
                           l.batch * l.out_size() * channels * index_t(sizeof(T)) >= simd::stream_bytes;
+  constexpr index_t near_bytes =
+      simd::register_count == 32 ? 0 : 512 << 10;  // what an L2 cache holds needs no asking
+  bool const asks = wl.stride == 1 && l.batch * l.out_size() * channels * index_t(sizeof(T)) >= near_bytes;
 
   cx.pool.run(cut.blocks(l.batch) * cut.chunks, [&](index_t task, int worker) {
     scratch memory(cx, worker);
@@ -306,7 +309,6 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
       index_t const od = dl.first + d * dl.step;
       for (index_t q = 0, length; q < wl.count; q += length) {
         length = slide_length(wl.count - q, wl.taps);
-        bool const asks = wl.stride == 1;
         if (!asks) ring.prefetch(d, q, wl.count);
         for (index_t r = 0; r < ring.registers(); ++r) {
           index_t const channel = ring.channel + r * width;
