@@ -169,7 +169,7 @@ struct diagonals {
     index_t to, from[2];
     void const* there[2];
   };
-  key_row *whole, *cut;  // those within one tile, those of two
+  key_row *whole = nullptr, *cut = nullptr;  // those within one tile, those of two
   index_t whole_count = 0, cut_count = 0;
 
   void join_pieces(scratch& memory) {
