@@ -202,7 +202,7 @@ TEMPLATE_TEST_CASE("window attention on the CPU agrees with the plain kernels", 
     check_parity<T>(geometry(2, {12, 9, 10}, 7, shift, 2, 8), bound<T>);  // few and many padding tokens
   }
   check_parity<T>(geometry(1, {14, 7, 10}, 7, 3, 3, 5), bound<T>);
-  check_parity<T>(geometry(2, {9, 4, 5}, 4, 2, 2, 17), bound<T>);  // width just over a register
+  check_parity<T>(geometry(2, {9, 4, 5}, 4, 2, 2, 17), bound<T>);   // width just over a register
   check_parity<T>(geometry(1, {10, 9, 11}, 9, 4, 2, 8), bound<T>);  // rows of a window wider than a register
   check_parity<T>(geometry(1, {1, 1, 1}, 7, 3, 1, 1), bound<T>);
 }
