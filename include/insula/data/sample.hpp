@@ -211,10 +211,12 @@ class sampler {
   // The two neighbours along w of positions 0, 1, 4 and 5 of `at`: one load of eight bytes brings both.
   static eight pairs(float const* x, std::uint32_t const* at) {
 #if defined(__AVX__)
-    auto const word = [&](int l) { return reinterpret_cast<double const*>(x + at[l]); };
-    auto const low = _mm_loadh_pd(_mm_load_sd(word(0)), word(1)),
-               high = _mm_loadh_pd(_mm_load_sd(word(4)), word(5));
-    return (eight)_mm256_insertf128_pd(_mm256_castpd128_pd256(low), high, 1);
+    auto const low = [&](int l) {
+      return _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(x + at[l])));
+    };
+    auto const high = [&](int l) { return reinterpret_cast<__m64 const*>(x + at[l]); };
+    return (eight)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadh_pi(low(0), high(1))),
+                                       _mm_loadh_pi(low(4), high(5)), 1);
 #else
     using whole = double __attribute__((vector_size(32)));
     double two[4];
