@@ -2,14 +2,9 @@
 // Values of a volume between its voxels: trilinear and nearest, with a choice of what lies outside.
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-
-#if defined(__AVX__)
-#include <immintrin.h>
-#endif
 
 #include "insula/data/elementary.hpp"
 #include "insula/data/voxels.hpp"
@@ -209,20 +204,12 @@ class sampler {
   static void blend(eight& a, eight const& t, eight const& b) { a = a - t * a + t * b; }
 
   // The two neighbours along w of positions 0, 1, 4 and 5 of `at`: one load of eight bytes brings both.
-  static eight pairs(float const* x, std::uint32_t const* at) {
-#if defined(__AVX__)
-    auto const low = [&](int l) {
-      return _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(x + at[l])));
-    };
-    auto const high = [&](int l) { return reinterpret_cast<__m64 const*>(x + at[l]); };
-    return (eight)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadh_pi(low(0), high(1))),
-                                       _mm_loadh_pi(low(4), high(5)), 1);
-#else
-    using whole = double __attribute__((vector_size(32)));
-    double two[4];
-    for (int l = 0; l < 4; ++l) std::memcpy(&two[l], x + at[l + l / 2 * 2], sizeof two[l]);
-    return std::bit_cast<eight>(whole{two[0], two[1], two[2], two[3]});
-#endif
+  static void pairs(float const* x, std::uint32_t const* at, eight& v) {
+    using two = double __attribute__((vector_size(16)));
+    double word[4];
+    for (int l = 0; l < 4; ++l) std::memcpy(&word[l], x + at[l + l / 2 * 2], sizeof word[l]);
+    two const low{word[0], word[1]}, high{word[2], word[3]};
+    v = (eight)__builtin_shufflevector(low, high, 0, 1, 2, 3);
   }
 
   // Blends along d and h work on pairs of neighbours in w: a position's eight corners are four loads. Positions 0, 1, 4, 5
@@ -240,15 +227,19 @@ class sampler {
     // Four addresses that compilers do not see the difference of: they would add it to every index.
     float const* x[4] = {x_, x_ + step_[0], x_ + step_[1], x_ + step_[0] + step_[1]};
     for (auto& from : x) asm("" : "+r"(from));
-    eight part[N][2];
+    eight part[N][2]{};
     for (int half = 0; half < 2; ++half) {
       eight near[N], far[N];
       for (int n = 0; n < N; ++n) {
         eight const td = half ? __builtin_shufflevector(p[n][0], p[n][0], 2, 2, 3, 3, 6, 6, 7, 7)
                               : __builtin_shufflevector(p[n][0], p[n][0], 0, 0, 1, 1, 4, 4, 5, 5);
-        near[n] = pairs(x[0], at[n] + 2 * half), far[n] = pairs(x[2], at[n] + 2 * half);
-        blend(near[n], td, pairs(x[1], at[n] + 2 * half));
-        blend(far[n], td, pairs(x[3], at[n] + 2 * half));
+        eight other;
+        pairs(x[0], at[n] + 2 * half, near[n]);
+        pairs(x[1], at[n] + 2 * half, other);
+        blend(near[n], td, other);
+        pairs(x[2], at[n] + 2 * half, far[n]);
+        pairs(x[3], at[n] + 2 * half, other);
+        blend(far[n], td, other);
       }
       for (int n = 0; n < N; ++n) {
         eight const th = half ? __builtin_shufflevector(p[n][1], p[n][1], 2, 2, 3, 3, 6, 6, 7, 7)
