@@ -59,10 +59,6 @@ void rows(index_t m, index_t depth, T const* a, index_t a_row, index_t a_col, T 
     if (m > 0) rows<T, R / 2, V, Adds>(m, depth, a, a_row, a_col, b, b_row, c, c_row, last);
 }
 
-}  // namespace detail
-
-namespace detail {
-
 /// Rows of A from which a copy of what they all meet in B costs little, and the bytes of that copy: half an L1 cache.
 inline constexpr index_t many_rows = 24, copy_bytes = 16384;
 
