@@ -421,8 +421,7 @@ void task::update() {
   auto const optimizer = std::make_shared<adamw<float>>(n, std::vector<parameter_group>{{0, n, decay}});
   run_ = [=, this] {
     double const norm = l2_norm(cx_, g, n);
-    optimizer->step(cx_, g, w, rate, clip_factor(norm, most));
-    insula::run<op::ema, cpu, float>(cx_, {n, momentum, w, average});
+    optimizer->step(cx_, g, w, rate, clip_factor(norm, most), {average, momentum});
   };
 }
 

@@ -79,6 +79,19 @@ void adamw(benchmark::State& state) {
   bytes(state, 7 * n);
 }
 
+/// AdamW with the moving average of the weights in the same pass.
+void adamw_averaged(benchmark::State& state) {
+  index_t const n = state.range(0);
+  auto const g = random_vector<float>(n, 1);
+  auto w = random_vector<float>(n, 2), average = random_vector<float>(n, 3);
+  std::vector<float> m(w.size()), v(w.size());
+  context<cpu> cx;
+  for (auto _ : state)
+    run<op::adamw, cpu, float>(cx, {n, 1e-3, 0.9, 0.999, 1e-8, 0.05, 1.0, 1, g.data(), w.data(), m.data(),
+                                    v.data(), 0.996, average.data()});
+  bytes(state, 9 * n);
+}
+
 void moving_average(benchmark::State& state) {
   index_t const n = state.range(0);
   auto const x = random_vector<float>(n, 1);
@@ -105,6 +118,7 @@ BENCHMARK(info_nce)->Args({32, 128, 16384})->Unit(benchmark::kMillisecond);
 BENCHMARK(masked_mse)->Arg(96 * 96 * 96)->Unit(benchmark::kMillisecond);
 BENCHMARK(gradient_norm)->Arg(weights)->Unit(benchmark::kMillisecond);
 BENCHMARK(adamw)->Arg(weights)->Unit(benchmark::kMillisecond);
+BENCHMARK(adamw_averaged)->Arg(weights)->Unit(benchmark::kMillisecond);
 BENCHMARK(moving_average)->Arg(weights)->Unit(benchmark::kMillisecond);
 BENCHMARK(resize)->Args({32, 24, 48})->Args({32, 12, 24})->Unit(benchmark::kMillisecond);
 

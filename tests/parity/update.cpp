@@ -45,6 +45,34 @@ TEST_CASE("Adam and momentum on the CPU are the reference at awkward sizes, deca
             5e-7, 1e-15);
 }
 
+TEST_CASE(
+    "an average in the pass of Adam and AdamW is the reference's, and to the bit that of a pass of its own") {
+  for (index_t n : {1, 7, 16, 33, 1000, 16384, 40001}) {
+    auto const kept = [&]<class Op, class B, class T>(Op, context<B>& cx, bool apart) -> outputs {
+      auto const g = input<T>(n, 1);
+      auto w = input<T>(n, 2), m = input<T>(n, 3), v = input<T>(n, 4), average = input<T>(n, 5);
+      for (T& x : v) x = T(float(x) * float(x) + 0.0078125f);
+      T* const inside = apart ? nullptr : average.data();
+      run<Op, B, T>(cx, {n, 1e-2, 0.9, 0.999, 1e-8, 0.05, 0.25, 3, g.data(), w.data(), m.data(), v.data(),
+                         0.75, inside});
+      if (apart) run<op::ema, B, T>(cx, {n, 0.75, w.data(), average.data()});
+      return {widened(w), widened(m), widened(v), widened(average)};
+    };
+    check_parity(
+        [&]<class B, class T>(context<B>& cx) -> outputs {
+          auto all = kept.template operator()<op::adamw, B, T>({}, cx, false);
+          for (auto& one : kept.template operator()<op::adam, B, T>({}, cx, false)) all.push_back(one);
+          return all;
+        },
+        5e-7, 1e-15);
+    context<cpu> cx;
+    CHECK(kept.template operator()<op::adamw, cpu, float>({}, cx, false) ==
+          kept.template operator()<op::adamw, cpu, float>({}, cx, true));
+    CHECK(kept.template operator()<op::adam, cpu, float>({}, cx, false) ==
+          kept.template operator()<op::adam, cpu, float>({}, cx, true));
+  }
+}
+
 TEST_CASE("the first AdamW step moves a weight by lr against the sign of its gradient, after decay") {
   context<cpu> cx;
   double const g = -4;

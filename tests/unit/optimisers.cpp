@@ -190,6 +190,26 @@ TEST_CASE("an optimiser of a part of the range leaves the rest alone, and says w
              Contains("lars: w at 0 + 9"));
 }
 
+TEST_CASE("an average given to a step follows the new weights of the groups and leaves the rest alone") {
+  context<cpu> cx;
+  auto const follows = [&]<class Optimizer>(Optimizer alone, Optimizer joined) {
+    auto const g = random_vector<float>(12, 1);
+    auto w = random_vector<float>(12, 2), expected = w, average = random_vector<float>(12, 3),
+         before = average;
+    alone.step(cx, g.data(), expected.data(), 0.1, 0.5);
+    joined.step(cx, g.data(), w.data(), 0.1, 0.5, {average.data(), 0.75});
+    CHECK(w == expected);
+    for (std::size_t i = 0; i < 12; ++i) {
+      bool const inside = i >= 2 && i < 11;
+      double const value = inside ? 0.75 * double(before[i]) + 0.25 * double(w[i]) : double(before[i]);
+      CHECK(std::abs(double(average[i]) - value) <= (inside ? 1e-7 : 0));
+    }
+  };
+  std::vector<parameter_group> const groups{{2, 4, 0.05}, {6, 5, 0}};
+  follows(adamw<float>(12, groups), adamw<float>(12, groups));
+  follows(adam<float>(12, groups), adam<float>(12, groups));
+}
+
 TEST_CASE("groups follow tensors: neighbours with equal settings join, gaps of alignment included") {
   std::vector<tensor_place> const places{place("b.weight", make_dims(4, 5), 16),
                                          place("a.weight", make_dims(3, 3), 0),

@@ -10,7 +10,16 @@
 #include "insula/op/update.hpp"
 #include "insula/optim/parameter_groups.hpp"
 
-namespace insula::detail {
+namespace insula {
+
+/// A range as long as the weights that follows them: data <- momentum * data + (1 - momentum) * weights; none by default.
+template <scalar T>
+struct moving_average {
+  T* data = nullptr;
+  double momentum = 0;
+};
+
+namespace detail {
 
 struct moment_options {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
@@ -28,15 +37,18 @@ class adaptive_moments {
       check(g.offset >= 0 && g.size >= 0 && g.offset + g.size <= size, Op::name, ": group ", g.offset, " + ",
             g.size, " lies outside the range of ", size, " elements");
   }
-  /// One step: w changes in place; gradients are multiplied by grad_scale first (clipping, accumulation).
-  void step(context<B>& cx, T const* g, T* w, double rate, double grad_scale = 1) {
+  /// One step: w changes in place; gradients are multiplied by grad_scale first (clipping, accumulation). An average that
+  /// is given follows the new weights in the same pass; start it as a copy of w, then it is right outside the groups too.
+  void step(context<B>& cx, T const* g, T* w, double rate, double grad_scale = 1,
+            moving_average<T> average = {}) {
     for (std::size_t i = 0; i < groups_.size(); ++i) {
       parameter_group const& p = groups_[i];
       ++counts_[i];
       if (p.size == 0) continue;
       run<Op, B, T>(
           cx, {p.size, rate * p.rate_scale, options_.beta1, options_.beta2, options_.eps, p.decay, grad_scale,
-               counts_[i], g + p.offset, w + p.offset, m_.data() + p.offset, v_.data() + p.offset});
+               counts_[i], g + p.offset, w + p.offset, m_.data() + p.offset, v_.data() + p.offset,
+               average.momentum, average.data ? average.data + p.offset : nullptr});
     }
   }
 
@@ -58,4 +70,5 @@ class adaptive_moments {
   buffer<T, B> m_, v_;
 };
 
-}  // namespace insula::detail
+}  // namespace detail
+}  // namespace insula

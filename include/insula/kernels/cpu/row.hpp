@@ -72,16 +72,23 @@ INSULA_INLINE void clear(index_t n, T* y) {
   each_register<T>(n, [=](index_t i, auto lanes) { store(y + i, zero<T>(), lanes); });
 }
 
-/// width<double> elements, or the first `lanes` of them and 0, as doubles: sums of floats are kept in double.
+/// width<double> elements, or the first `lanes` of them and 0, as doubles: sums of floats are kept in double. In
+/// instructions of their own: g++ 12 converts such vectors in halves.
 template <scalar T>
 INSULA_INLINE pack<double> load_double(T const* p, whole) {
   if constexpr (sizeof(T) == sizeof(double)) {
     return load(p);
   } else {
+#if defined(INSULA_AVX512)
+    return (pack<double>)_mm512_maskz_cvtps_pd(__mmask8(-1), _mm256_loadu_ps(p));
+#elif defined(INSULA_AVX2)
+    return (pack<double>)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#else
     typedef float half __attribute__((vector_size(register_bytes / 2)));
     half v;
     std::memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, pack<double>);
+#endif
   }
 }
 template <scalar T>

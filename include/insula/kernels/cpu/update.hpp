@@ -8,6 +8,24 @@
 #include "insula/op/update.hpp"
 
 namespace insula {
+namespace detail {
+
+/// average <- momentum * average + (1 - momentum) * x, for one register.
+template <scalar T>
+class averaging {
+ public:
+  explicit averaging(double momentum)
+      : keep_(simd::broadcast(T(momentum))), take_(simd::broadcast(T(1 - momentum))) {}
+  template <class V, class Lanes>
+  void operator()(T* average, V x, Lanes lanes) const {
+    simd::store(average, simd::fma(keep_, simd::load(average, lanes), take_ * x), lanes);
+  }
+
+ private:
+  decltype(simd::broadcast(T())) keep_, take_;
+};
+
+}  // namespace detail
 
 template <scalar T>
 struct kernel<op::adamw, cpu, T> {
@@ -20,17 +38,21 @@ struct kernel<op::adamw, cpu, T> {
     auto const old1 = broadcast(T(a.beta1)), new1 = broadcast(T((1 - a.beta1) * a.grad_scale));
     auto const old2 = broadcast(T(a.beta2)), new2 = broadcast(T(1 - a.beta2));
     auto const grad_scale = broadcast(T(a.grad_scale));
+    detail::averaging<T> const follow(a.momentum);
     run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
       T const* const pg = a.g + begin;
       T *const pw = a.w + begin, *const pm = a.m + begin, *const pv = a.v + begin;
+      T* const average = a.average ? a.average + begin : nullptr;
       simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
         auto const g = simd::load(pg + i, lanes), scaled = g * grad_scale;
         auto const m = simd::fma(old1, simd::load(pm + i, lanes), new1 * g);
         auto const v = simd::fma(old2, simd::load(pv + i, lanes), new2 * scaled * scaled);
         auto const step = rate * m / simd::fma(simd::sqrt<T>(v), root, eps);
-        simd::store(pw + i, simd::load(pw + i, lanes) * keep - step, lanes);
+        auto const w = simd::load(pw + i, lanes) * keep - step;
+        simd::store(pw + i, w, lanes);
         simd::store(pm + i, m, lanes);
         simd::store(pv + i, v, lanes);
+        if (average) follow(average + i, w, lanes);
       });
     });
   }
@@ -47,17 +69,21 @@ struct kernel<op::adam, cpu, T> {
     auto const old1 = broadcast(T(a.beta1)), new1 = broadcast(T(1 - a.beta1));
     auto const old2 = broadcast(T(a.beta2)), new2 = broadcast(T(1 - a.beta2));
     auto const grad_scale = broadcast(T(a.grad_scale));
+    detail::averaging<T> const follow(a.momentum);
     run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
       T const* const pg = a.g + begin;
       T *const pw = a.w + begin, *const pm = a.m + begin, *const pv = a.v + begin;
+      T* const average = a.average ? a.average + begin : nullptr;
       simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
         auto const w = simd::load(pw + i, lanes);
         auto const g = simd::fma(decay, w, grad_scale * simd::load(pg + i, lanes));
         auto const m = simd::fma(old1, simd::load(pm + i, lanes), new1 * g);
         auto const v = simd::fma(old2, simd::load(pv + i, lanes), new2 * g * g);
-        simd::store(pw + i, w - rate * m / simd::fma(simd::sqrt<T>(v), root, eps), lanes);
+        auto const moved = w - rate * m / simd::fma(simd::sqrt<T>(v), root, eps);
+        simd::store(pw + i, moved, lanes);
         simd::store(pm + i, m, lanes);
         simd::store(pv + i, v, lanes);
+        if (average) follow(average + i, moved, lanes);
       });
     });
   }
@@ -87,14 +113,12 @@ struct kernel<op::momentum_step, cpu, T> {
 template <scalar T>
 struct kernel<op::ema, cpu, T> {
   static void run(context<cpu>& cx, typename op::ema::args<T> const& a) {
-    auto const keep = simd::broadcast(T(a.momentum)), take = simd::broadcast(T(1 - a.momentum));
+    detail::averaging<T> const follow(a.momentum);
     run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
       T const* const x = a.x + begin;
       T* const average = a.average + begin;
-      simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
-        auto const v = simd::fma(keep, simd::load(average + i, lanes), take * simd::load(x + i, lanes));
-        simd::store(average + i, v, lanes);
-      });
+      simd::each_register<T>(
+          end - begin, [&](index_t i, auto lanes) { follow(average + i, simd::load(x + i, lanes), lanes); });
     });
   }
 };

@@ -11,8 +11,16 @@
 namespace insula {
 
 template <scalar T>
+struct kernel<op::ema, plain, T> {
+  static void run(context<plain>&, op::ema::args<T> const& a) {
+    for (index_t i = 0; i < a.n; ++i)
+      a.average[i] = T(a.momentum * double(a.average[i]) + (1 - a.momentum) * double(a.x[i]));
+  }
+};
+
+template <scalar T>
 struct kernel<op::adamw, plain, T> {
-  static void run(context<plain>&, op::adamw::args<T> const& a) {
+  static void run(context<plain>& cx, op::adamw::args<T> const& a) {
     double const correction1 = 1 - std::pow(a.beta1, double(a.step));
     double const correction2 = 1 - std::pow(a.beta2, double(a.step));
     for (index_t i = 0; i < a.n; ++i) {
@@ -23,12 +31,13 @@ struct kernel<op::adamw, plain, T> {
       a.w[i] = T(w - a.lr * (m / correction1) / (std::sqrt(v / correction2) + a.eps));
       a.m[i] = T(m), a.v[i] = T(v);
     }
+    if (a.average) insula::run<op::ema, plain, T>(cx, {a.n, a.momentum, a.w, a.average});
   }
 };
 
 template <scalar T>
 struct kernel<op::adam, plain, T> {
-  static void run(context<plain>&, op::adam::args<T> const& a) {
+  static void run(context<plain>& cx, op::adam::args<T> const& a) {
     double const correction1 = 1 - std::pow(a.beta1, double(a.step));
     double const correction2 = 1 - std::pow(a.beta2, double(a.step));
     for (index_t i = 0; i < a.n; ++i) {
@@ -38,6 +47,7 @@ struct kernel<op::adam, plain, T> {
       a.w[i] = T(w - a.lr * (m / correction1) / (std::sqrt(v / correction2) + a.eps));
       a.m[i] = T(m), a.v[i] = T(v);
     }
+    if (a.average) insula::run<op::ema, plain, T>(cx, {a.n, a.momentum, a.w, a.average});
   }
 };
 
@@ -50,14 +60,6 @@ struct kernel<op::momentum_step, plain, T> {
       a.w[i] = T(w - a.rate * (a.nesterov ? a.momentum * b + a.enters * g : b));
       a.b[i] = T(b);
     }
-  }
-};
-
-template <scalar T>
-struct kernel<op::ema, plain, T> {
-  static void run(context<plain>&, op::ema::args<T> const& a) {
-    for (index_t i = 0; i < a.n; ++i)
-      a.average[i] = T(a.momentum * double(a.average[i]) + (1 - a.momentum) * double(a.x[i]));
   }
 };
 
