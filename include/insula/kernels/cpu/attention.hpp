@@ -287,12 +287,15 @@ struct kernel<op::attention, cpu, T> {
 
     for (index_t b = 0; b < head.key_blocks(); ++b) {
       simd::columns<T> const n = head.keys(b), wide{n.padded()};
-      index_t const first = b * head.key_block;
+      index_t const first = b * head.key_block, end = wide.n - simd::width<T>;
+      auto no_keys = simd::zero<T>();  // -infinity where the last register holds none
+      for (index_t i = n.n; i < wide.n; ++i) no_keys[i - end] = -std::numeric_limits<T>::infinity();
       simd::panel_product(m, wide, 0, wide.panels(), width, head.q + row * head.row(), head.row(),
                           simd::right_operand<T>{keys + first * width, width}, 0, {}, scores, wide.n);
       for (index_t r = 0; r < m; ++r) {  // soft-max of what was seen so far
         T* const score = scores + r * wide.n;
-        T const most = T(simd::largest_of_row(n.n, score) * factor);
+        if (n.n < wide.n) simd::store(score + end, simd::load(score + end) + no_keys);
+        T const most = T(simd::largest_of_row(wide.n, score) * factor);
         if (most > top[r]) {
           if (b > 0) {
             T const shrink = std::exp2(top[r] - most);
@@ -301,7 +304,7 @@ struct kernel<op::attention, cpu, T> {
           }
           top[r] = most;
         }
-        sum[r] += simd::exp_of_row(n.n, score, score, simd::powers_of_two<T>(factor, double(top[r])));
+        sum[r] += simd::exp_of_row(wide.n, score, score, simd::powers_of_two<T>(factor, double(top[r])));
       }
       simd::panel_product(m, c, 0, c.panels(), n.n, scores, wide.n,
                           simd::right_operand<T>{values + first * c.padded(), n.n}, 0, {nullptr, b > 0}, out,
