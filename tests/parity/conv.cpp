@@ -291,6 +291,16 @@ TEST_CASE("long rows, of which only the ends are copied, and panels of four regi
   compare_conv({1, {9, 8, 45}, 1, 128, cube(7), cube(2), cube(3)}, 39);
 }
 
+TEST_CASE("kernels whose row of taps is three, five or seven numbers agree, with borders and without") {
+  compare_conv({1, {9, 10, 33}, 1, 21, cube(3), cube(2), cube(1)}, 40);
+  compare_conv({3, {6, 7, 9}, 1, 8, cube(5), {1, 2, 3}, cube(2)}, 41);
+  compare_conv({1, {7, 30, 31}, 1, 40, {1, 7, 7}, cube(1), {0, 3, 0}}, 42);  // rows above, none beside
+  compare_conv({1, {8, 9, 40}, 1, 24, cube(7), cube(1)}, 43);                // x itself is the window
+  compare_conv({2, {5, 6, 30}, 7, 12, {3, 2, 1}, cube(1), {1, 1, 0}}, 44);   // seven channels, one tap
+  compare_conv({1, {5, 6, 17}, 10, 30, cube(3), {1, 3, 1}, cube(1), 10}, 45);
+  compare_conv({1, {4, 5, 6}, 15, 33, {2, 3, 1}, cube(2), {0, 1, 0}, 3}, 46);  // groups of five channels
+}
+
 TEST_CASE("Winograd's algorithms agree with the plain convolution to their own precision") {
   op::conv3d_geometry const shapes[] = {
       {1, {3, 13, 15}, 32, 48, cube(3), cube(1), cube(1)},

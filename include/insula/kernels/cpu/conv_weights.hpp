@@ -2,6 +2,7 @@
 // Weight and bias gradients of convolutions: products over positions, summed in an order that shapes alone decide.
 #pragma once
 
+#include "insula/kernels/cpu/conv_tap_rows.hpp"
 #include "insula/kernels/cpu/conv_tile.hpp"
 #include "insula/kernels/cpu/conv_window.hpp"
 
@@ -110,6 +111,8 @@ void weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T const* gy
     T* const window_memory = memory.take<T>(window_elements(l, blocks.size));
     T* const gradient = memory.take<T>(blocks.size.size() * cut_channels.at(0).registers * width);
     stretch* const list = memory.take<stretch>(blocks.size.h);
+    bool const by_rows = simd::register_count == 16 && is_tap_row(rows);
+    tap_row* const tap_rows = memory.take<tap_row>(by_rows ? depth_taps * hl.taps : 0);
     auto const at_tap = [&](index_t td, index_t th, panel const& p) {
       index_t const d = dl.tap + td * dl.tap_step, h = hl.tap + th * hl.tap_step;
       return out + ((d * hl.kernel + h) * wl.kernel + wl.tap) * ci * l.out_channels + p.from;
@@ -128,7 +131,24 @@ void weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T const* gy
       block const at = blocks.at(l, i);
       index_t const from = at.from.d * dl.stride + dl.start;
       if (from + tap_to <= 0 || from + tap_from >= dl.in) continue;
-      window<T> const in = pack(l, x, at, group, tap_from, tap_to, window_memory);
+      window<T> const in = pack(l, x, at, group, tap_from, tap_to, window_memory, by_rows);
+      if (by_rows) {
+        index_t count = 0;
+        for (index_t td = tap_from; td < tap_to; ++td)
+          for (index_t th = 0; from + td >= 0 && from + td < dl.in && th < hl.taps; ++th)
+            tap_rows[count++] = {in.at(from + td, at.from.h * hl.stride + hl.start + th),
+                                 at_tap(td, th, cut_channels.at(panel_from)) - out};
+        panel const first = cut_channels.at(panel_from), end = cut_channels.at(panel_to - 1);
+        index_t const outputs = end.from + end.columns(width) - first.from;
+        for (index_t c = 0; c < outputs; c += width) {
+          int const last = outputs - c < width ? int(outputs - c) : width;
+          panel const p{first.from + c, 1, last};
+          pack_gradient(l, gy, at, group * co + p.from, p, gradient);
+          add_all_tap_rows(rows, at.size, in.data, hl.stride * in.row, wl.stride * ci, count, tap_rows,
+                           gradient, l.out_channels, last, out + c);
+        }
+        continue;
+      }
       for (index_t q = panel_from; q < panel_to; ++q) {
         panel const p = cut_channels.at(q);
         index_t const b_row = p.registers * width;

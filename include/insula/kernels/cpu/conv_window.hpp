@@ -25,10 +25,10 @@ inline index_t window_elements(lattice const& l, extent size) {
 }
 
 /// The window of a block and group; copies into `memory` (window_elements) unless x itself has such rows.
-/// Only inputs that depth taps [tap_from, tap_to) need.
+/// Only inputs that depth taps [tap_from, tap_to) need. `bordered`: rows above and below the input are there too, as zeros.
 template <class T>
 window<T> pack(lattice const& l, T const* x, block const& b, index_t group, index_t tap_from, index_t tap_to,
-               T* memory) {
+               T* memory, bool bordered = false) {
   index_t const ci = l.group_in();
   extent lo{0, 0, 0}, hi{0, 0, 0};
   for (int a = 0; a < 3; ++a) {
@@ -36,11 +36,14 @@ window<T> pack(lattice const& l, T const* x, block const& b, index_t group, inde
     lo[a] = b.from[a] * n.stride + n.start, hi[a] = lo[a] + reach(n, b.size[a]);
   }
   hi[0] = lo[0] + (b.size.d - 1) * l.at[0].stride + tap_to, lo[0] += tap_from;
-  for (int a = 0; a < 2; ++a) lo[a] = lo[a] < 0 ? 0 : lo[a], hi[a] = hi[a] > l.at[a].in ? l.at[a].in : hi[a];
+  bool const borders = bordered && (lo[1] < 0 || hi[1] > l.at[1].in);
+  for (int a = 0; a < (bordered ? 1 : 2); ++a)
+    lo[a] = lo[a] < 0 ? 0 : lo[a], hi[a] = hi[a] > l.at[a].in ? l.at[a].in : hi[a];
 
   index_t const width = l.at[2].in, row = width * l.in_channels, plane = l.at[1].in * row;
   T const* sample = x + b.sample * l.at[0].in * plane;
-  if (lo[2] >= 0 && hi[2] <= width && l.groups == 1) return {sample + lo[2] * ci, 0, 0, plane, row};
+  if (lo[2] >= 0 && hi[2] <= width && !borders && l.groups == 1)
+    return {sample + lo[2] * ci, 0, 0, plane, row};
 
   index_t const from = lo[2] < 0 ? 0 : lo[2], to = hi[2] > width ? width : hi[2];
   index_t const length = (hi[2] - lo[2]) * ci, rows = hi[1] > lo[1] ? hi[1] - lo[1] : 0;
@@ -48,7 +51,7 @@ window<T> pack(lattice const& l, T const* x, block const& b, index_t group, inde
   for (index_t d = lo[0]; d < hi[0]; ++d)
     for (index_t h = lo[1]; h < hi[1]; ++h) {
       T* y = memory + ((d - lo[0]) * rows + h - lo[1]) * length;
-      if (to <= from) {
+      if (to <= from || h < 0 || h >= l.at[1].in) {
         std::memset(y, 0, std::size_t(length) * bytes);
         continue;
       }
