@@ -207,6 +207,7 @@ TEST_CASE("convolutions of the published networks agree with the plain ones") {
   compare_conv({2, {5, 8, 9}, 6, 20, {1, 2, 2}, {2, 3, 2}}, 36);  // and between the patches
   compare_conv({3, {5, 6, 7}, 2, 21, {2, 1, 2}, {3, 1, 2}}, 37);  // eight inputs
   compare_conv({1, {50, 52, 54}, 1, 120, cube(2), cube(2)}, 38);  // written past the cache
+  compare_conv({1, {50, 52, 54}, 1, 128, cube(2), cube(2)}, 39);  // in whole lines
 }
 
 TEST_CASE("depth-wise convolutions agree with the plain ones") {

@@ -99,6 +99,55 @@ void convolve_eight(index_t count, T const* x, index_t const (&inputs)[8], index
   }
 }
 
+/// The same for machines with 16 registers, which do not hold the weights of two registers of channels beside sums: P patches together
+/// that each complete a line of the cache.
+template <int P, bool Past, scalar T>
+INSULA_INLINE void convolve_eight_lines(T const* x, index_t const (&inputs)[8], index_t const (&hops)[P],
+                                        T const* w, T const* b, index_t co, T* y) {
+  constexpr int width = simd::width<T>;
+  simd::pack<T> sum[P][2];
+#pragma GCC unroll 2
+  for (int v = 0; v < 2; ++v) {
+    simd::pack<T> const start = b ? simd::load(b + v * width) : simd::zero<T>();
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) sum[p][v] = start;
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    simd::pack<T> weight[2]{simd::load(w + i * co), simd::load(w + i * co + width)};
+    simd::keep<T>(weight[0]), simd::keep<T>(weight[1]);
+    T const* from = x + inputs[i];
+    asm("" : "+r"(from));  // one address: compilers would compute each patch's
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      simd::pack<T> const one = simd::broadcast(from[hops[p]]);
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v) sum[p][v] = simd::fma(one, weight[v], sum[p][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) simd::put<Past>(y + p * co + v * width, sum[p][v], simd::whole{});
+}
+/// All whole lines of the channels, for all patches.
+template <bool Past, scalar T>
+void convolve_eight_lines(index_t count, T const* x, index_t const (&inputs)[8], index_t hop, T const* w,
+                          T const* b, index_t co, T* y) {
+  constexpr int together = 6;
+  constexpr index_t line = 2 * simd::width<T>;
+  index_t hops[together];
+  for (int p = 0; p < together; ++p) hops[p] = p * hop;
+  auto const some = [&]<int P>(index_t q, index_t const(&apart)[P]) {
+    for (index_t o = 0; o + line <= co; o += line)
+      convolve_eight_lines<P, Past>(x + q * hop, inputs, apart, w + o, b ? b + o : nullptr, co,
+                                    y + q * co + o);
+  };
+  index_t q = 0;
+  for (; q + together <= count; q += together) some(q, hops);
+  for (; q < count; ++q) some.template operator()<1>(q, {0});
+}
+
 /// y = b + the convolution of x with w over patches of eight inputs; sums this short would cost convolve more to begin and to
 /// end than to compute.
 template <scalar T>
@@ -110,8 +159,12 @@ void convolve_patches_of_eight(context<cpu>& cx, op::conv3d_geometry const& g, T
   eight_inputs const inputs(g);
   panels<T> const cut_channels(co);
   bool const past_cache = g.batch * out.size() * co * index_t(sizeof(T)) >= simd::stream_bytes;
-  bool const straight = past_cache && co % width == 0 && simd::can_stream(y);
-  cx.pool.run(g.batch * out.d * out.h, [&](index_t task, int worker) {
+  constexpr bool few_registers = simd::register_count == 16;
+  bool const straight = past_cache && (few_registers ? co % (2 * width) == 0 && simd::can_stream_in_order(y)
+                                                     : co % width == 0 && simd::can_stream(y));
+  index_t const each = chunk_rows(
+      ceil_divide(out.w * co, 4));  // rows of a task: its end waits for what was written past the cache
+  auto const compute_row = [&](index_t task, int worker) {
     scratch memory(cx, worker);
     T* const row = y + task * out.w * co;
     T* const result = past_cache && !straight ? memory.take<T>(out.w * co) : row;
@@ -134,16 +187,18 @@ void convolve_patches_of_eight(context<cpu>& cx, op::conv3d_geometry const& g, T
           else
             compute(std::integral_constant<int, 3>{}, past, p.from, p.last);
         }
-      } else {  // the weights of more would not fit
-        for (index_t o = 0; o < co; o += width)
+      } else {
+        convolve_eight_lines<past()>(out.w, from, inputs.at, hop, w, b, co, result);
+        for (index_t o = co / (2 * width) * (2 * width); o < co; o += width)
           compute(std::integral_constant<int, 1>{}, past, o, co - o < width ? int(co - o) : width);
       }
     };
     straight ? all(std::true_type{}) : all(std::false_type{});
-    if (straight)
-      simd::end_stream();
-    else if (past_cache)
-      simd::stream(out.w * co, result, row);
+    if (past_cache && !straight) simd::stream(out.w * co, result, row);
+  };
+  run_chunks(cx, g.batch * out.d * out.h, each, [&](index_t begin, index_t end, index_t, int worker) {
+    for (index_t i = begin; i < end; ++i) compute_row(i, worker);
+    if (straight) simd::end_stream();
   });
 }
 
