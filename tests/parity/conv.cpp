@@ -219,6 +219,8 @@ TEST_CASE("depth-wise convolutions agree with the plain ones") {
   compare_conv({2, {3, 3, 3}, 70, 70, cube(5), cube(1), cube(2), 70}, 25);
   compare_conv({1, {3, 19, 53}, 9, 9, cube(5), cube(1), cube(2), 9}, 26);  // several runs of rows and tiles
   compare_conv({1, {4, 31, 40}, 12, 12, cube(3), cube(1), cube(1), 12}, 27);
+  compare_conv({3, {10, 24, 47}, 64, 64, cube(3), cube(1), cube(1), 64}, 27);  // written past the cache
+  compare_conv({1, {41, 42, 43}, 32, 32, {3, 1, 5}, {1, 1, 2}, {1, 0, 2}, 32}, 27);
   compare_conv({1, {3, 9, 1}, 6, 6, {3, 3, 7}, cube(1), {1, 1, 3}, 6},
                28);  // gradients shorter than the taps
   compare_conv({1, {2, 12, 60}, 7, 7, {1, 7, 7}, cube(1), {0, 3, 3}, 7}, 29);

@@ -195,6 +195,8 @@ template <scalar T>
 struct depthwise_ahead {
   T const* read = nullptr;
   T* written = nullptr;
+  T const* half =
+      nullptr;  // outputs of the register before, which complete the lines of these: both go past the cache
 };
 
 /// M outputs from position `from` on. `at`: in a, rows of x; in b, rows of taps; y: the first of them. What is `ahead` is asked for
@@ -207,6 +209,7 @@ void slide_tile(depthwise_column<T> const& c, stretch const* at, index_t count, 
   for (int i = 0; i < M; ++i) sum[i] = simd::zero<T>();
   T const* const x = c.x + from * c.stride * simd::width<T>;
   int left = ahead.read ? M : 0;
+  bool const writes = ahead.written;
   for (index_t s = 0; s < count; ++s) {
     if constexpr (K > 0)
       slide<T, K, M>(x + at[s].a, c.w + at[s].b, sum);
@@ -214,27 +217,30 @@ void slide_tile(depthwise_column<T> const& c, stretch const* at, index_t count, 
       slide<T, M>(x + at[s].a, c.w + at[s].b, c.stride, c.taps, sum);
     for (int i = 0; i < 2 && left > 0; ++i, --left) {
       __builtin_prefetch(ahead.read, 0, 2);
-      if (!c.past_cache) __builtin_prefetch(ahead.written, 1);
-      ahead.read += c.read_step, ahead.written += c.y_step;
+      if (writes) __builtin_prefetch(ahead.written, 1), ahead.written += c.y_step;
+      ahead.read += c.read_step;
     }
   }
   bool const full = c.last == simd::width<T>;
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i, y += c.y_step) {
     if (T const* rest = c.adds ? y : c.bias) sum[i] += full ? simd::load(rest) : simd::load(rest, c.last);
-    if (c.past_cache)
+    if (c.past_cache) {
+      if (ahead.half) simd::stream(y - simd::width<T>, simd::load(ahead.half + i * simd::width<T>));
       simd::stream(y, sum[i]);
-    else if (full)
+    } else if (full)
       simd::store(y, sum[i]);
     else
       simd::store(y, sum[i], c.last);
   }
 }
 
+inline constexpr index_t longest_slide = 12;
+
 /// The longest tile that fits the outputs left. Without AVX-512 twelve sums leave registers for three taps.
 inline index_t slide_length(index_t left, index_t taps) {
-  index_t const most = simd::register_count == 32 || taps <= 3 ? 12 : 8;
-  for (index_t length : {12, 8, 4, 2, 1})
+  index_t const most = simd::register_count == 32 || taps <= 3 ? longest_slide : 8;
+  for (index_t length : {longest_slide, index_t{8}, index_t{4}, index_t{2}, index_t{1}})
     if (length <= left && length <= most) return length;
   return 0;
 }
@@ -279,8 +285,12 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
   if (l.positions() == 0) return;
   depthwise_cut const cut = depthwise_cut::of<T>(l);
   index_t const channels = l.out_channels, rows = dl.taps * hl.taps;
-  bool const past_cache = simd::can_stream(y) && channels % width == 0 && !adds &&
-                          l.batch * l.out_size() * channels * index_t(sizeof(T)) >= simd::stream_bytes;
+  bool const large = !adds && l.batch * l.out_size() * channels * index_t(sizeof(T)) >= simd::stream_bytes;
+  // where a line is two registers, those of the first wait for those of the second
+  constexpr index_t line_elements = index_t(cache_line / sizeof(T));
+  bool const by_halves = large && line_elements == 2 * width && channels % line_elements == 0 &&
+                         cut.channels % line_elements == 0 && simd::can_stream_in_order(y);
+  bool const past_cache = by_halves || (large && channels % width == 0 && simd::can_stream(y));
   constexpr index_t near_bytes =
       simd::register_count == 32 ? 0 : 512 << 10;  // what an L2 cache holds needs no asking
   bool const asks = wl.stride == 1 && l.batch * l.out_size() * channels * index_t(sizeof(T)) >= near_bytes;
@@ -292,6 +302,7 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
     T* const weights = memory.take<T>(rows * wl.taps * cut.channels);
     stretch* const list = memory.take<stretch>(cut.rows * rows);
     index_t* const count = memory.take<index_t>(cut.rows);
+    T* const halves = memory.take<T>(by_halves ? cut.rows * longest_slide * width : 0);
     pack_depthwise_taps(l, ring, w, weights);
 
     for (index_t d = ring.d_from; d < ring.d_to; ++d) {
@@ -312,27 +323,30 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
         if (!asks) ring.prefetch(d, q, wl.count);
         for (index_t r = 0; r < ring.registers(); ++r) {
           index_t const channel = ring.channel + r * width;
+          bool const first_of_line = r * width * index_t(sizeof(T)) % index_t(cache_line) == 0;
+          bool const waits = by_halves && first_of_line;
           depthwise_column<T> const column{ring.memory + r * ring.register_size,
                                            weights + r * rows * wl.taps * width,
                                            wl.stride,
                                            wl.taps,
                                            b ? b + channel : nullptr,
                                            adds,
-                                           wl.step * channels,
+                                           waits ? width : wl.step * channels,
                                            ring.lanes(r),
                                            channels,
-                                           past_cache};
-          bool const first_of_line = r * width * index_t(sizeof(T)) % index_t(cache_line) == 0;
+                                           past_cache && !waits};
           for (index_t h = ring.h_from; h < ring.h_to; ++h) {
             index_t const oh = hl.first + h * hl.step, ow = wl.first + q * wl.step;
             T* const out =
                 y + (((ring.sample * dl.out + od) * hl.out + oh) * wl.out + ow) * channels + channel;
             T* const below = h + 1 < ring.h_to ? out + hl.step * wl.out * channels : out;
-            if (!asks && below != out)
+            T* const half = by_halves ? halves + (h - ring.h_from) * longest_slide * width : nullptr;
+            if (!asks && !past_cache && below != out)
               for (index_t i = 0; i < length; ++i) __builtin_prefetch(below + i * column.y_step, 1, 3);
-            slide_tile(length, column, list + (h - ring.h_from) * rows, count[h - ring.h_from], q, out,
-                       asks && first_of_line ? depthwise_ahead<T>{ring.later(d, h, q, r, out), below}
-                                             : depthwise_ahead<T>{});
+            slide_tile(length, column, list + (h - ring.h_from) * rows, count[h - ring.h_from], q,
+                       waits ? half : out,
+                       {asks && first_of_line ? ring.later(d, h, q, r, out) : nullptr,
+                        asks && first_of_line && !past_cache ? below : nullptr, half});
           }
         }
       }
