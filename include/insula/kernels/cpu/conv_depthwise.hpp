@@ -57,7 +57,7 @@ struct depthwise_ring {
   T* memory;
 
   static index_t elements(lattice const& l, depthwise_cut const& cut) {
-    return l.at[0].taps * reach(l.at[1], cut.rows) * reach(l.at[2], l.at[2].count) * cut.channels;
+    return (l.at[0].taps * reach(l.at[1], cut.rows) + 1) * reach(l.at[2], l.at[2].count) * cut.channels;
   }
 
   depthwise_ring(lattice const& shape, depthwise_cut const& c, T const* input, index_t block, index_t chunk,
@@ -74,7 +74,7 @@ struct depthwise_ring {
     row_from = row_from < 0 ? 0 : row_from, row_to = row_to > hl.in ? hl.in : row_to;
     row_size = reach(l.at[2], l.at[2].count) * w;
     plane_size = (row_to > row_from ? row_to - row_from : 0) * row_size;
-    register_size = l.at[0].taps * plane_size;
+    register_size = l.at[0].taps * plane_size + row_size;
     packed = d_from * l.at[0].stride + l.at[0].start;
   }
 
@@ -82,9 +82,14 @@ struct depthwise_ring {
   /// Channels of register r, w but for the last.
   int lanes(index_t r) const { return channels - r * w < w ? int(channels - r * w) : int(w); }
   bool holds(index_t d, index_t h) const { return d >= 0 && d < l.at[0].in && h >= 0 && h < l.at[1].in; }
-  /// Offset of a row in the ring of each register, which starts at memory + r * register_size.
-  index_t row(index_t d, index_t h) const {
-    return d % l.at[0].taps * plane_size + (h - row_from) * row_size;
+  /// Offset of plane d and of a row of it in the ring of each register, which starts at memory + r * register_size.
+  index_t plane(index_t d) const { return d % l.at[0].taps * plane_size; }
+  index_t row(index_t d, index_t h) const { return plane(d) + (h - row_from) * row_size; }
+
+  /// Behind its planes each register has one more row, for who wants zeros there.
+  index_t spare_row() const { return l.at[0].taps * plane_size; }
+  void clear_spare_rows() {
+    for (index_t r = 0; r < registers(); ++r) simd::clear(row_size, memory + r * register_size + spare_row());
   }
 
   /// Brings in the planes that outputs of depth d need.
@@ -301,20 +306,24 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
                            memory.take<T>(depthwise_ring<T>::elements(l, cut)));
     T* const weights = memory.take<T>(rows * wl.taps * cut.channels);
     stretch* const list = memory.take<stretch>(cut.rows * rows);
-    index_t* const count = memory.take<index_t>(cut.rows);
+    index_t *const count = memory.take<index_t>(cut.rows), *const plane = memory.take<index_t>(dl.taps);
     T* const halves = memory.take<T>(by_halves ? cut.rows * longest_slide * width : 0);
     pack_depthwise_taps(l, ring, w, weights);
 
     for (index_t d = ring.d_from; d < ring.d_to; ++d) {
       ring.advance(d);
+      index_t const id = d * dl.stride + dl.start;
+      for (index_t td = 0; td < dl.taps; ++td)
+        plane[td] = id + td >= 0 && id + td < dl.in ? ring.plane(id + td) : -1;
       for (index_t h = ring.h_from; h < ring.h_to; ++h) {
         stretch* const at = list + (h - ring.h_from) * rows;
+        index_t const ih = h * hl.stride + hl.start;
+        index_t const first = ih < 0 ? -ih : 0, end = hl.in - ih < hl.taps ? hl.in - ih : hl.taps;
         index_t n = 0;
-        for (index_t t = 0; t < rows; ++t) {
-          index_t const id = d * dl.stride + dl.start + t / hl.taps,
-                        ih = h * hl.stride + hl.start + t % hl.taps;
-          if (ring.holds(id, ih)) at[n++] = {ring.row(id, ih), t * wl.taps * width};
-        }
+        for (index_t td = 0; td < dl.taps; ++td)
+          for (index_t th = first; plane[td] >= 0 && th < end; ++th)
+            at[n++] = {plane[td] + (ih + th - ring.row_from) * ring.row_size,
+                       (td * hl.taps + th) * wl.taps * width};
         count[h - ring.h_from] = n;
       }
       index_t const od = dl.first + d * dl.step;

@@ -13,11 +13,34 @@ inline constexpr int together = (simd::register_count - 1 - K) / K > 3   ? 3
                                 : (simd::register_count - 1 - K) / K > 1 ? (simd::register_count - 1 - K) / K
                                                                          : 1;
 
-/// A row of gradients and, for each row of taps, the row of inputs that it meets.
-template <scalar T>
+/// Offsets of a row of gradients and, for each row of taps, of the row of inputs that it meets.
 struct depthwise_meeting {
-  T const* gy;
-  T const* x[3];
+  index_t gy, x[3];
+};
+
+/// What one register of channels meets: some meetings, and where its gradients and inputs begin.
+template <scalar T>
+struct depthwise_meetings {
+  depthwise_meeting const* at;
+  index_t count;
+  T const *gy, *x;
+};
+
+/// Lines of two volumes that will be read.
+template <scalar T>
+struct depthwise_reads {
+  struct line {
+    T const* next = nullptr;
+    index_t step = 0, left = 0;
+
+    void ask(index_t lines) {
+      for (; lines > 0 && left > 0; --lines, --left, next += step) __builtin_prefetch(next, 0, 2);
+    }
+  };
+  line x, gy;
+
+  /// Asks for one of `parts` parts of what is left.
+  void ask(index_t parts) { x.ask(ceil_divide(x.left, parts)), gy.ask(ceil_divide(gy.left, parts)); }
 };
 
 /// Position u: sum[p][k] += x[p][u] g[the gradient at u - k]. g[j % K] holds the gradient at position j.
@@ -35,20 +58,23 @@ INSULA_INLINE void meet(int u, T const* gy, T const* const (&x)[P], simd::pack<T
 }
 
 /// total[p][k] += sum over meetings and q < count of x[p][q + k] gy[q], k < K taps, stride 1. gy has K - 1
-/// zeros behind its end. Every number is loaded once: the last K gradients stay in registers.
+/// zeros behind its end. Every number is loaded once: the last K gradients stay in registers. What is `ahead` is asked for bit by
+/// bit, with every meeting: lines asked for at once would wait for one another.
 template <scalar T, int K, int P>
-void correlate(depthwise_meeting<T> const* at, index_t meetings, index_t count, T* total) {
+[[gnu::noinline]] void correlate(depthwise_meetings<T> const& all, index_t count, T* total,
+                                 depthwise_reads<T> ahead) {
   constexpr index_t step = simd::width<T>;
   simd::pack<T> sum[P][K];
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p)
 #pragma GCC unroll 8
     for (int k = 0; k < K; ++k) sum[p][k] = simd::zero<T>();
-  for (index_t s = 0; s < meetings; ++s) {
-    T const *gy = at[s].gy, *x[P];
+  for (index_t s = 0; s < all.count; ++s) {
+    ahead.ask(all.count - s);
+    T const *gy = all.gy + all.at[s].gy, *x[P];
     simd::pack<T> g[K];
 #pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) x[p] = at[s].x[p];
+    for (int p = 0; p < P; ++p) x[p] = all.x + all.at[s].x[p];
 #pragma GCC unroll 8
     for (int k = 0; k < K; ++k) g[k] = simd::zero<T>();
     index_t left = count + K - 1;
@@ -71,14 +97,13 @@ void correlate(depthwise_meeting<T> const* at, index_t meetings, index_t count, 
 
 /// total[k] += sum over meetings and q < count of x[0][q stride + k] gy[q], k < K taps.
 template <scalar T, int K>
-void correlate(depthwise_meeting<T> const* at, index_t meetings, index_t count, index_t stride, index_t first,
-               T* total) {
+void correlate(depthwise_meetings<T> const& all, index_t count, index_t stride, index_t first, T* total) {
   constexpr index_t step = simd::width<T>;
   simd::pack<T> even[K], odd[K];
 #pragma GCC unroll 8
   for (int k = 0; k < K; ++k) even[k] = odd[k] = simd::zero<T>();
-  for (index_t s = 0; s < meetings; ++s) {
-    T const *x = at[s].x[0] + first * step, *gy = at[s].gy;
+  for (index_t s = 0; s < all.count; ++s) {
+    T const *x = all.x + all.at[s].x[0] + first * step, *gy = all.gy + all.at[s].gy;
     index_t q = 0;
     for (; q + 2 <= count; q += 2, x += 2 * stride * step, gy += 2 * step) {
       simd::pack<T> const g0 = simd::load(gy), g1 = simd::load(gy + step);
@@ -109,20 +134,22 @@ inline index_t rows_together(line const& wl) {
 
 /// total (rows of taps, taps) += what the meetings of `rows` rows of taps sum up to.
 template <scalar T>
-void correlate(line const& wl, index_t rows, depthwise_meeting<T> const* at, index_t meetings, T* total) {
+void correlate(line const& wl, index_t rows, depthwise_meetings<T> const& all, T* total,
+               depthwise_reads<T> ahead) {
   auto const slide = [&]<int K>(std::integral_constant<int, K>) {
-    if (rows == 1) return correlate<T, K, 1>(at, meetings, wl.count, total);
+    if (rows == 1) return correlate<T, K, 1>(all, wl.count, total, ahead);
     if constexpr (together<K> >= 2)
-      if (rows == 2) return correlate<T, K, 2>(at, meetings, wl.count, total);
-    if constexpr (together<K> >= 3) correlate<T, K, 3>(at, meetings, wl.count, total);
+      if (rows == 2) return correlate<T, K, 2>(all, wl.count, total, ahead);
+    if constexpr (together<K> >= 3) correlate<T, K, 3>(all, wl.count, total, ahead);
   };
   if (wl.stride == 1 && wl.taps == 3) return slide(std::integral_constant<int, 3>{});
   if (wl.stride == 1 && wl.taps == 5) return slide(std::integral_constant<int, 5>{});
   if (wl.stride == 1 && wl.taps == 7) return slide(std::integral_constant<int, 7>{});
+  ahead.ask(1);
   index_t k = 0;
-  for (; k + 5 <= wl.taps; k += 5) correlate<T, 5>(at, meetings, wl.count, wl.stride, k, total);
-  for (; k + 3 <= wl.taps; k += 3) correlate<T, 3>(at, meetings, wl.count, wl.stride, k, total);
-  for (; k < wl.taps; ++k) correlate<T, 1>(at, meetings, wl.count, wl.stride, k, total);
+  for (; k + 5 <= wl.taps; k += 5) correlate<T, 5>(all, wl.count, wl.stride, k, total);
+  for (; k + 3 <= wl.taps; k += 3) correlate<T, 3>(all, wl.count, wl.stride, k, total);
+  for (; k < wl.taps; ++k) correlate<T, 1>(all, wl.count, wl.stride, k, total);
 }
 
 /// Gradients of one plane of a block, [register][row][position][lane], `tail` zeros behind each row.
@@ -149,19 +176,55 @@ void pack_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, in
   }
 }
 
-/// Asks for a share (one of `shares`) of the gradients of the plane after d.
+/// A share (one of `shares`, which are whole times the lines of a place) of the planes that come after those of outputs of depth d.
 template <scalar T>
-INSULA_INLINE void prefetch_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, index_t d,
-                                               T const* gy, index_t share, index_t shares) {
-  if (d + 1 >= ring.d_to) return;
-  index_t const rows = ring.h_to - ring.h_from, line_elements = index_t(cache_line / sizeof(T));
-  for (index_t h = ring.h_from + rows * share / shares; h < ring.h_from + rows * (share + 1) / shares; ++h) {
-    T const* from = gy +
-                    (((ring.sample * l.at[0].out + d + 1) * l.at[1].out + h) * l.at[2].out) * l.out_channels +
-                    ring.channel;
-    for (index_t q = 0; q < l.at[2].count; ++q, from += l.out_channels)
-      for (index_t c = 0; c < ring.channels; c += line_elements) __builtin_prefetch(from + c, 0, 2);
+depthwise_reads<T> later_planes(lattice const& l, depthwise_ring<T> const& ring, index_t d, T const* gy,
+                                index_t share, index_t shares) {
+  depthwise_reads<T> reads;
+  if (d + 1 >= ring.d_to) return reads;
+  line const &hl = l.at[1], &wl = l.at[2];
+  index_t const line_elements = index_t(cache_line / sizeof(T));
+  index_t const lines = ceil_divide(ring.channels, line_elements),
+                each = shares / lines > 0 ? shares / lines : 1;
+  index_t const at = ring.channel + share / each * line_elements, part = share % each;
+  auto const some = [&](T const* rows, index_t places, index_t channels) {
+    index_t const first = places * part / each;
+    return typename depthwise_reads<T>::line{rows + first * channels + at, channels,
+                                             places * (part + 1) / each - first};
+  };
+  index_t const p = d * l.at[0].stride + l.at[0].start + l.at[0].taps;
+  if (p >= 0 && p < l.at[0].in && ring.row_to > ring.row_from)
+    reads.x = some(ring.x + ((ring.sample * l.at[0].in + p) * hl.in + ring.row_from) * wl.in * l.in_channels,
+                   (ring.row_to - ring.row_from) * wl.in, l.in_channels);
+  reads.gy = some(gy + ((ring.sample * l.at[0].out + d + 1) * hl.out + ring.h_from) * wl.out * l.out_channels,
+                  (ring.h_to - ring.h_from) * wl.out, l.out_channels);
+  return reads;
+}
+
+/// The meetings of outputs of depth d and rows [from, to) of a block with the rows of taps [first, first + some), of registers'
+/// first elements: rows of zeros stand for those outside the input. Returns how many there are.
+template <scalar T>
+index_t list_meetings(lattice const& l, depthwise_ring<T> const& ring, index_t d, index_t from, index_t to,
+                      index_t first, index_t some, index_t gradient_row, depthwise_meeting* list) {
+  line const &dl = l.at[0], &hl = l.at[1];
+  index_t plane[3]{}, tap_h[3]{}, count = 0;
+  for (index_t p = 0; p < some; ++p) {
+    index_t const id = d * dl.stride + dl.start + (first + p) / hl.taps;
+    plane[p] = id >= 0 && id < dl.in ? ring.plane(id) : -1, tap_h[p] = (first + p) % hl.taps;
   }
+  for (index_t h = from; h < to; ++h) {
+    depthwise_meeting& m = list[count];
+    m.gy = h * gradient_row;
+    bool any = false;
+    for (index_t p = 0; p < some; ++p) {
+      index_t const ih = (ring.h_from + h) * hl.stride + hl.start + tap_h[p];
+      bool const there = plane[p] >= 0 && ih >= 0 && ih < hl.in;
+      m.x[p] = there ? plane[p] + (ih - ring.row_from) * ring.row_size : ring.spare_row();
+      any = any || there;
+    }
+    count += any;
+  }
+  return count;
 }
 
 /// gw[tap, c] += sum over samples and q of x[q stride + start + t, c] gy[q, c], for a forward lattice.
@@ -186,49 +249,47 @@ void depthwise_weight_gradient(context<cpu>& cx, lattice const& l, T const* x, T
     T* const planes = memory.take<T>(depthwise_ring<T>::elements(l, cut));
     T* const gradient = memory.take<T>(cut.rows * gradient_row * (cut.channels / w));
     T* const total = memory.take<T>(taps * cut.channels);
-    T* const nothing = memory.take<T>(reach(wl, wl.count) * w);
-    auto* const list = memory.take<depthwise_meeting<T>>(run);
+    index_t const groups = ceil_divide(tap_rows, together);
+    auto* const list = memory.take<depthwise_meeting>(cut.rows * groups);
+    index_t* const counts = memory.take<index_t>(ceil_divide(cut.rows, run) * groups);
     std::memset(total, 0, std::size_t(taps * cut.channels) * sizeof(T));
-    std::memset(nothing, 0, std::size_t(reach(wl, wl.count) * w) * sizeof(T));
 
     for (index_t i = blocks * lane / lanes; i < blocks * (lane + 1) / lanes; ++i) {
       depthwise_ring<T> ring(l, cut, x, i, chunk, planes);
-      index_t const rows = ring.h_to - ring.h_from;
+      index_t const rows = ring.h_to - ring.h_from, runs = ceil_divide(rows, run);
+      ring.clear_spare_rows();
       for (index_t d = ring.d_from; d < ring.d_to; ++d) {
         ring.advance(d);
         pack_depthwise_gradient(l, ring, d, gy, tail, gradient);
-        index_t const shares = ring.registers() * ceil_divide(rows, run) * ceil_divide(tap_rows, together);
-        index_t share = 0;
-        for (index_t r = 0; r < ring.registers(); ++r)
-          for (index_t from = 0; from < rows; from += run)
-            for (index_t t = 0; t < tap_rows; t += together) {
-              ring.prefetch(d, share, shares);
-              prefetch_depthwise_gradient(l, ring, d, gy, share++, shares);
-              index_t const end = from + run < rows ? from + run : rows;
-              index_t const some = tap_rows - t < together ? tap_rows - t : together;
-              index_t id[3]{}, tap_h[3]{}, count = 0;
-              for (index_t p = 0; p < some; ++p)
-                id[p] = d * dl.stride + dl.start + (t + p) / hl.taps, tap_h[p] = (t + p) % hl.taps;
-              for (index_t h = from; h < end; ++h) {
-                depthwise_meeting<T>& m = list[count];
-                m.gy = gradient + (r * rows + h) * gradient_row;
-                bool any = false;
-                for (index_t p = 0; p < some; ++p) {
-                  index_t const ih = (ring.h_from + h) * hl.stride + hl.start + tap_h[p];
-                  bool const there = ring.holds(id[p], ih);
-                  m.x[p] = there ? planes + r * ring.register_size + ring.row(id[p], ih) : nothing;
-                  any = any || there;
-                }
-                count += any;
-              }
-              if (count > 0) correlate(wl, some, list, count, total + (r * tap_rows + t) * wl.taps * w);
-            }
+        auto const each = [&](auto f) {  // f(rows' run, rows of taps' group, its first row of taps, how many)
+          for (index_t i = 0; i < runs; ++i)
+            for (index_t g = 0, t = 0; g < groups; ++g, t += together)
+              f(i, g, t, tap_rows - t < together ? tap_rows - t : together);
+        };
+        each([&](index_t i, index_t g, index_t t, index_t some) {
+          index_t const from = i * run, to = from + run < rows ? from + run : rows;
+          counts[i * groups + g] = list_meetings(l, ring, d, from, to, t, some, gradient_row,
+                                                 list + from * groups + g * (to - from));
+        });
+        index_t const shares = ring.registers() * runs * groups;
+        for (index_t r = 0, share = 0; r < ring.registers(); ++r)
+          each([&](index_t i, index_t g, index_t t, index_t some) {
+            depthwise_reads<T> const ahead = later_planes(l, ring, d, gy, share++, shares);
+            index_t const from = i * run, to = from + run < rows ? from + run : rows;
+            depthwise_meetings<T> const all{list + from * groups + g * (to - from), counts[i * groups + g],
+                                            gradient + r * rows * gradient_row,
+                                            planes + r * ring.register_size};
+            if (all.count > 0) correlate(wl, some, all, total + (r * tap_rows + t) * wl.taps * w, ahead);
+          });
       }
     }
     index_t const first = chunk * cut.channels;
+    index_t const present = channels - first < cut.channels ? channels - first : cut.channels;
     for (index_t t = 0; t < taps; ++t)
-      for (index_t c = first; c < first + cut.channels && c < channels; ++c)
-        part[(lane * taps + t) * channels + c] = total[((c - first) / w * taps + t) * w + (c - first) % w];
+      simd::each_register<T>(present, [&](index_t c, auto lanes) {
+        simd::store(part + (lane * taps + t) * channels + first + c, simd::load(total + c * taps + t * w),
+                    lanes);
+      });
   });
   add_parts(cx, lanes, l.weights(), part, gw);
 }
