@@ -49,8 +49,11 @@ struct normal_cdf_pieces {
 /// Phi(u) = (1 + erf(u / sqrt 2)) / 2 of N registers at once, so that their polynomials hide each other's latency.
 /// float with AVX-512: one of 32 polynomials of degree 4 whose coefficients are looked up in registers, a third fewer instructions;
 /// absolute error 1.3e-7; 0 below -5.33, 1 above 5.33; NaN stays NaN.
-/// float elsewhere: 1/2 + u R(u^2) for |u| <= 5.5, R a polynomial of degree 15 in a variable scaled to [-1, 1], where it is
-/// well conditioned; absolute error 1.2e-7. Beyond 5.5 R is constant and the result held to [0, 1], NaN stays NaN.
+/// float with AVX2: 1/2 + u R(u^2) for |u| <= 5.5, R a quotient of polynomials of degree 5 (1e-8 off with exact arithmetic, each
+/// coefficient rounded before the next was sought), a quarter fewer instructions than below; absolute error 1.7e-7. Beyond 5.5 R is
+/// constant and the result held to [0, 1], NaN stays NaN.
+/// float elsewhere: the same, R a polynomial of degree 15 in a variable scaled to [-1, 1], where it is well conditioned; absolute
+/// error 1.2e-7. Quotients that are rounded after every product would err by 2e-7.
 /// double: std::erfc per element.
 template <scalar T, int N>
 INSULA_INLINE void normal_cdf_all(pack<T> const (&u)[N], pack<T> (&out)[N]) {
@@ -79,6 +82,28 @@ INSULA_INLINE void normal_cdf_all(pack<T> const (&u)[N], pack<T> (&out)[N]) {
       for (int j = 0; j < N; ++j) p[j] = fma(p[j], f[j], coefficient(i, j));
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j) out[j] = p[j];
+    return;
+  }
+#elif defined(INSULA_AVX2)
+  if constexpr (sizeof(T) == 4) {
+    constexpr T above[6] = {T(2.45892249e-08f), T(6.90707384e-06f), T(0.000184764562f),
+                            T(0.0050868215f),   T(0.0368963666f),   T(0.43311128f)};
+    constexpr T below[6] = {T(1.29770388e-06f), T(8.04338633e-05f), T(0.00205419702f),
+                            T(0.0311822593f),   T(0.273426056f),    T(1.08564913f)};
+    pack<T> s[N], p[N], q[N];
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) {
+      s[j] = min(u[j] * u[j], broadcast(T(5.5 * 5.5)));
+      p[j] = broadcast(above[0]), q[j] = broadcast(below[0]);
+    }
+#pragma GCC unroll 8
+    for (int i = 1; i < 6; ++i)
+#pragma GCC unroll 8
+      for (int j = 0; j < N; ++j)
+        p[j] = fma(p[j], s[j], broadcast(above[i])), q[j] = fma(q[j], s[j], broadcast(below[i]));
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j)
+      out[j] = min(broadcast(T(1)), max(zero<T>(), fma(u[j], p[j] / q[j], broadcast(T(0.5)))));
     return;
   }
 #endif
