@@ -81,7 +81,6 @@ struct depthwise_ring {
   index_t registers() const { return ceil_divide(channels, w); }
   /// Channels of register r, w but for the last.
   int lanes(index_t r) const { return channels - r * w < w ? int(channels - r * w) : int(w); }
-  bool holds(index_t d, index_t h) const { return d >= 0 && d < l.at[0].in && h >= 0 && h < l.at[1].in; }
   /// Offset of plane d and of a row of it in the ring of each register, which starts at memory + r * register_size.
   index_t plane(index_t d) const { return d % l.at[0].taps * plane_size; }
   index_t row(index_t d, index_t h) const { return plane(d) + (h - row_from) * row_size; }

@@ -176,7 +176,7 @@ void pack_depthwise_gradient(lattice const& l, depthwise_ring<T> const& ring, in
   }
 }
 
-/// A share (one of `shares`, which are whole times the lines of a place) of the planes that come after those of outputs of depth d.
+/// A share (one of `shares`) of the planes that come after those of outputs of depth d: some places of one of the lines that a place is.
 template <scalar T>
 depthwise_reads<T> later_planes(lattice const& l, depthwise_ring<T> const& ring, index_t d, T const* gy,
                                 index_t share, index_t shares) {
@@ -186,6 +186,7 @@ depthwise_reads<T> later_planes(lattice const& l, depthwise_ring<T> const& ring,
   index_t const line_elements = index_t(cache_line / sizeof(T));
   index_t const lines = ceil_divide(ring.channels, line_elements),
                 each = shares / lines > 0 ? shares / lines : 1;
+  if (share / each >= lines) return reads;
   index_t const at = ring.channel + share / each * line_elements, part = share % each;
   auto const some = [&](T const* rows, index_t places, index_t channels) {
     index_t const first = places * part / each;
