@@ -194,13 +194,13 @@ struct depthwise_column {
   bool past_cache;    // y is on whole registers, and too large for any cache
 };
 
-/// M places in memory that will be read and M, as far apart as outputs, that will be written, or null.
+/// M places in memory that will be read and M, as far apart as outputs, that will be written, or null. half: where lines of results past
+/// the cache are two registers, the outputs of the one before, which these complete.
 template <scalar T>
 struct depthwise_ahead {
   T const* read = nullptr;
   T* written = nullptr;
-  T const* half =
-      nullptr;  // outputs of the register before, which complete the lines of these: both go past the cache
+  T const* half = nullptr;
 };
 
 /// M outputs from position `from` on. `at`: in a, rows of x; in b, rows of taps; y: the first of them. What is `ahead` is asked for

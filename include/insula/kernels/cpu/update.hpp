@@ -16,13 +16,13 @@ class averaging {
  public:
   explicit averaging(double momentum)
       : keep_(simd::broadcast(T(momentum))), take_(simd::broadcast(T(1 - momentum))) {}
-  template <class V, class Lanes>
-  void operator()(T* average, V x, Lanes lanes) const {
+  template <class Lanes>
+  INSULA_INLINE void operator()(T* average, simd::pack<T> x, Lanes lanes) const {
     simd::store(average, simd::fma(keep_, simd::load(average, lanes), take_ * x), lanes);
   }
 
  private:
-  decltype(simd::broadcast(T())) keep_, take_;
+  simd::pack<T> keep_, take_;
 };
 
 }  // namespace detail
