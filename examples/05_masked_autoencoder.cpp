@@ -2,7 +2,7 @@
 // Lesson 5: a narrow UMBRA autoencoder guesses masked blocks of one brain from what it may see.
 //
 // Expected output (the last digits may differ between processors):
-//   1203114 parameters in 162 tensors, 36 MB for a training pass
+//   1203114 parameters in 162 tensors, 33 MB for a training pass
 //   step  0  131072 voxels masked, mean squared error 0.852
 //   step  1  163840 voxels masked, mean squared error 0.794
 //   ...

@@ -258,6 +258,75 @@ TEMPLATE_TEST_CASE("window attention with scores beyond the range of exponential
   }
 }
 
+TEMPLATE_TEST_CASE("regions of a shifted window are windows of their own where the mask lets nothing through",
+                   "", float, double) {
+  using T = TestType;
+  auto const g = geometry(1, {9, 8, 11}, 7, 3, 2, 8);
+  context<cpu> cx;
+  scratch memory(cx);
+  windowed::sizes<T> const s(g);
+  std::vector<T> table(std::size_t(g.table_rows() * g.heads), T(0));
+  table[1] = 5;  // of head 1
+  windowed::window_rows window(memory, s.tokens, s.used);
+  window.locate(s, s.windows - 1);
+  REQUIRE(window.mixed);
+
+  SECTION("their rows lie together") {
+    index_t rows = 0, paddings = 0;
+    for (int i = 0; i < window.part_count; ++i) {
+      auto const part = window.only(window.parts[i]);
+      REQUIRE(part.first == rows);
+      REQUIRE(part.rows > 0);
+      for (index_t r = 0; r < part.rows; ++r) {
+        CHECK(window.region[part.token[r]] == window.region[part.token[0]]);
+        CHECK((r == 0 || part.token[r] > part.token[r - 1]));
+      }
+      for (index_t p = 0; p < part.paddings; ++p)
+        CHECK(window.region[part.padding[p]] == window.region[part.token[0]]);
+      rows += part.rows, paddings += part.paddings;
+    }
+    CHECK(rows == window.rows);
+    CHECK(paddings <= window.paddings);
+    CHECK(window.rows + window.paddings == s.tokens);
+  }
+  SECTION("nothing comes through: at most 2 |q| |k| / sqrt(width) and the table's span, of 100") {
+    T const limit = sizeof(T) == 4 ? 76 : 55;  // e^-24 or e^-45 is left
+    windowed::reduced_windows<T> const reduced(cx, memory, s, table.data());
+    auto const apart = [&](double most, index_t head) {  // with rows of equal numbers that reach `most`
+      std::vector<T> qkv(std::size_t(window.rows * 3 * g.channels), T(std::sqrt(most / (2 * std::sqrt(8.)))));
+      return reduced.takes_apart(window, qkv.data(), nullptr, head);
+    };
+    CHECK(apart(double(limit) - .1, 0));
+    CHECK_FALSE(apart(double(limit) + .1, 0));
+    CHECK(apart(double(limit) - 5.1, 1));
+    CHECK_FALSE(apart(double(limit) - 4.9, 1));
+    CHECK_FALSE(apart(std::numeric_limits<double>::quiet_NaN(), 0));
+    std::vector<T> qkv(std::size_t(window.rows * 3 * g.channels), T(0)),
+        bias(std::size_t(3 * g.channels), T(1));
+    CHECK(reduced.takes_apart(window, qkv.data(), bias.data(), 0));
+    for (auto& b : bias) b = 4;  // 2 * 8 * 16 / sqrt(8) = 90.5
+    CHECK_FALSE(reduced.takes_apart(window, qkv.data(), bias.data(), 0));
+  }
+  SECTION("results agree on both sides of the limit") {
+    for (double const growth : {.5, 2., 4., 8.}) {  // of a score's factors
+      INFO("growth " << growth);
+      problem<T> ours{problem<float>(g, 33)};
+      for (std::size_t i = 0; i < ours.qkv_w.size(); ++i)
+        if (index_t(i) % (3 * g.channels) < 2 * g.channels) ours.qkv_w[i] *= T(growth);
+      problem<double> reference(ours);
+      context<plain> reference_cx;
+      both(cx, ours);
+      both(reference_cx, reference);
+      double const most = growth < 4 ? bound<T> : 10 * bound<T>;  // larger scores round more
+      CHECK(relative_error(ours.y, reference.y) < most);
+      CHECK(relative_error(ours.gx, reference.gx) < most);
+      CHECK(relative_error(ours.gtable, reference.gtable) < most);
+      CHECK(relative_error(ours.gqkv_w, reference.gqkv_w) < most);
+      CHECK(relative_error(ours.gqkv_b, reference.gqkv_b) < most);
+    }
+  }
+}
+
 TEMPLATE_TEST_CASE("window attention does not depend on the number of threads", "", float, double) {
   using T = TestType;
   for (auto const& g : {geometry(2, {5, 9, 8}, 4, 2, 3, 8), geometry(3, {9, 11, 10}, 3, 1, 2, 8),

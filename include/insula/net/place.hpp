@@ -108,13 +108,17 @@ struct placement {
       l.join(life[a]);
     unite(a, b);
   }
-  /// First fit, largest first. Returns the size of the arena.
+  /// In which order to place: larger ones first; of one size, those first that the forward pass leaves for longest.
+  constexpr bool goes_before(int a, int b) const {
+    return size[a] > size[b] || (size[a] == size[b] && life[a].to > life[b].to);
+  }
+  /// First fit in that order. Returns the size of the arena.
   constexpr index_t fit() {
     int order[N]{}, placed[N]{}, n = 0, laid = 0;
     for (int i = 0; i < items; ++i) {
       if (shares[i] != i || size[i] == 0) continue;
       int j = n++;
-      for (; j > 0 && size[order[j - 1]] < size[i]; --j) order[j] = order[j - 1];
+      for (; j > 0 && goes_before(i, order[j - 1]); --j) order[j] = order[j - 1];
       order[j] = i;
     }
     index_t total = 0, ends[N]{};

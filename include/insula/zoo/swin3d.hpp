@@ -153,16 +153,22 @@ using stage3 = typename detail::stage<O, 2, "layers3c", "layers3">::type;
 template <class O>
 using stage4 = typename detail::stage<O, 3, "layers4c", "layers4">::type;
 
+namespace detail {
+
+template <class O, fixed_string Name>
+using patches_of_two =
+    recompute_before<pad_to_multiple<cube(2)>,
+                     named<Name, conv3d<O::features, cube(2), conv_opts{.stride = cube(2)}>>>;
+
+}  // namespace detail
+
 /// Zero padding to even extents, then a 2^3 convolution with stride 2; with a mask token the names nest once more, as in
-/// UMBRA's wrapper.
+/// UMBRA's wrapper. The padded volume is made again when the convolution needs it.
 template <class O>
-using patch_embedding = std::conditional_t<
-    O::masks,
-    seq<pad_to_multiple<cube(2)>,
-        named<"patch_embed.patch_embed.proj", conv3d<O::features, cube(2), conv_opts{.stride = cube(2)}>>,
-        named<"patch_embed.mask_token_injector", mask_token>>,
-    seq<pad_to_multiple<cube(2)>,
-        named<"patch_embed.proj", conv3d<O::features, cube(2), conv_opts{.stride = cube(2)}>>>>;
+using patch_embedding = std::conditional_t<O::masks,
+                                           seq<detail::patches_of_two<O, "patch_embed.patch_embed.proj">,
+                                               named<"patch_embed.mask_token_injector", mask_token>>,
+                                           detail::patches_of_two<O, "patch_embed.proj">>;
 
 inline constexpr int fusion_tap = 6;  ///< where a late-fusion network keeps its modality_weights
 

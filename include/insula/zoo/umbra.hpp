@@ -41,28 +41,38 @@ using lateral = seq<
                                         named<Lateral, swin::detail::conv_without_bias<O::decoder_width, 1>>>,
                        named<Lateral, swin::detail::conv_without_bias<O::decoder_width, 1>>>>;
 
-/// One level of the decoder: p = smooth(up(p) + lateral(f)); smooth = conv 3^3, group norm, GELU.
+/// One level of the decoder but for its norm: conv 3^3 of up(p) + lateral(f).
 template <class O, int Tap, fixed_string Lateral, fixed_string Smooth>
-using decoder_level =
+using decoder_convolution =
     seq<branch<resize_add<>, identity, lateral<O, Tap, Lateral>>,
-        named<Smooth, seq<named<"conv", swin::detail::conv_without_bias<O::decoder_width, 3>>,
-                          named<"norm", swin::detail::norm_act<O::decoder_groups, activation::gelu>>>>>;
+        named<Smooth, named<"conv", swin::detail::conv_without_bias<O::decoder_width, 3>>>>;
 
-/// Feature pyramid decoder over taps 4 .. 0 (models/blocks.py FPNDecoderFeaturesOnly).
+/// The norm of a level: group norm, GELU.
+template <class O, fixed_string Smooth>
+using decoder_norm =
+    named<Smooth, named<"norm", swin::detail::norm_act<O::decoder_groups, activation::gelu>>>;
+
+template <class O, int Tap, fixed_string Lateral, fixed_string Smooth>
+using decoder_level = seq<decoder_convolution<O, Tap, Lateral, Smooth>, decoder_norm<O, Smooth>>;
+
+/// Feature pyramid decoder over taps 4 .. 0 (models/blocks.py FPNDecoderFeaturesOnly) but for the last norm.
 template <class O>
 using decoder =
     seq<lateral<O, 4, "lat5">, decoder_level<O, 3, "lat4", "smooth4">, decoder_level<O, 2, "lat3", "smooth3">,
-        decoder_level<O, 1, "lat2", "smooth2">, decoder_level<O, 0, "lat1", "smooth1">>;
+        decoder_level<O, 1, "lat2", "smooth2">, decoder_convolution<O, 0, "lat1", "smooth1">>;
 
-/// 1^3 convolution to 8 * Out channels, spread over 2^3 voxels.
-template <int Out>
-using voxel_head = seq<named<"proj", conv3d<8 * Out, cube(1)>>, voxel_shuffle<>>;
+/// Decoder and head: a 1^3 convolution to 8 * Out channels, spread over 2^3 voxels. The last norm, the largest of all, is
+/// computed again when that convolution needs it.
+template <class O, int Out>
+using decoder_with_head = seq<named<"feats_decoder", decoder<O>>,
+                              recompute_before<named<"feats_decoder", decoder_norm<O, "smooth1">>,
+                                               named<"head", named<"proj", conv3d<8 * Out, cube(1)>>>>,
+                              named<"head", voxel_shuffle<>>>;
 
 /// The masked autoencoder: volume to reconstruction, the pyramid f1 .. f5 as taps 0 .. 4. Its weight range begins with
 /// the encoder's, so encoder<O> runs on the same weights.
 template <class O, int Out = 1>
-using tapped_autoencoder = seq<named<"encoder", swin::pyramid<O>>, named<"feats_decoder", decoder<O>>,
-                               named<"head", voxel_head<Out>>>;
+using tapped_autoencoder = seq<named<"encoder", swin::pyramid<O>>, decoder_with_head<O, Out>>;
 
 /// The same on the same weights, without taps: what masked modelling trains. The pyramid is normalised where the decoder reads
 /// it, so neither it nor its gradient is held in between.
@@ -82,9 +92,8 @@ struct paper_late_fusion : paper {
 /// fusion_weights, whose row 0 the published network computes and never uses), decoder, head. Input: the modalities as
 /// channels; output: Out logits per voxel.
 template <class O, int Out>
-using late_fusion =
-    seq<tap<swin::fusion_tap, modality_weights<6, O::modalities>>, named<"encoder", swin::pyramid<O>>,
-        named<"feats_decoder", decoder<O>>, named<"head", voxel_head<Out>>>;
+using late_fusion = seq<tap<swin::fusion_tap, modality_weights<6, O::modalities>>,
+                        named<"encoder", swin::pyramid<O>>, decoder_with_head<O, Out>>;
 
 /// The encoder alone: volume to f5.
 template <class O>

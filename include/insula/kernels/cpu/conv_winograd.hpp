@@ -472,7 +472,7 @@ void add_weight_gradients(context<cpu>& cx, lattice const& l, panels<T> const& c
 template <int M, scalar T>
 void weight_gradient_winograd(context<cpu>& cx, lattice const& l, T const* x, T const* gy, T* gw) {
   constexpr int A = winograd<M>::A, width = simd::width<T>;
-  constexpr index_t lanes_bytes = 20 << 20;  // of the sums of all lanes
+  constexpr index_t lanes_bytes = 15 << 20;  // of the sums of all lanes
   line const& dl = l.at[0];
   index_t const ci = l.in_channels, padded = ceil_divide(ci, width) * width;
   panels<T> const cut_channels(l.out_channels);

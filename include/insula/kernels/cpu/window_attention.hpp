@@ -2,7 +2,7 @@
 // Shifted-window attention on the CPU: norm, qkv, scores, softmax, projection and residual of a window in cache.
 #pragma once
 
-#include "insula/kernels/cpu/window_padding.hpp"
+#include "insula/kernels/cpu/window_reduced.hpp"
 
 namespace insula {
 
@@ -25,8 +25,8 @@ class forward {
  public:
   using arguments = op::window_attention::args<T>;
 
-  forward(arguments const& args, sizes<T> const& s, padding_keys<T> const& padding, T const* bias)
-      : args_(args), s_(s), padding_(padding), bias_(bias) {}
+  forward(arguments const& args, sizes<T> const& s, reduced_windows<T> const& reduced, T const* bias)
+      : args_(args), s_(s), reduced_(reduced), bias_(bias) {}
 
   void gather(forward_slot<T>& slot, index_t window) const {
     slot.window.locate(s_, window);
@@ -45,12 +45,20 @@ class forward {
   /// round least; a tile whose sums are out of range is computed again with the largest score of each row taken off.
   void attend(forward_slot<T>& slot, index_t window, index_t head, scratch& memory) const {
     T* lse = args_.lse ? args_.lse + (window * s_.heads + head) * s_.tokens : nullptr;
+    window_rows const& all = slot.window;
     if (lse)
-      for (index_t p = 0; p < s_.tokens - slot.window.rows; ++p) lse[slot.window.padding[p]] = 0;
-    T const* const bias = bias_ + head * s_.tokens * s_.keys;
-    if (!padding_.collapse(slot.window, false)) return attend(slot, s_, slot.window, bias, head, lse, memory);
-    auto const view = padding_.look(memory, slot.window, bias, head);
-    attend(slot, view.s, view.window, view.bias, head, lse, memory);
+      for (index_t p = 0; p < all.paddings; ++p) lse[all.padding[p]] = 0;
+    bool const apart = reduced_.takes_apart(all, slot.qkv, args_.qkv_b, head);
+    if (!apart && !reduced_.every() && !reduced_.collapse(all, false))
+      return attend(slot, s_, all, all, bias_ + head * s_.tokens * s_.keys, head, lse, memory);
+    T const* const powers =
+        reduced_.meets_padding(all, apart) ? reduced_.sums(memory, all, head, true) : nullptr;
+    T* const sums = memory.take<T>(all.rows);
+    for (int i = 0; i < (apart ? all.part_count : 1); ++i) {
+      window_rows const own = apart ? all.only(all.parts[i]) : all;
+      auto const view = reduced_.look(memory, own, head, powers, sums + own.first);
+      attend(slot, view.s, own, view.window, view.bias, head, lse, memory);
+    }
   }
 
   /// y = x + o proj + bias for some columns of the window's tokens.
@@ -81,9 +89,9 @@ class forward {
     for (T s : sum) all = all && s > least && s < most;
     return all;
   }
-  /// The same, the window's keys being those of `window`, whose sizes are s.
-  void attend(forward_slot<T>& slot, sizes<T> const& s, window_rows const& window, T const* bias,
-              index_t head, T* lse, scratch& memory) const {
+  /// The same for the rows of `own`, their keys being those of `window`, whose sizes are s.
+  void attend(forward_slot<T>& slot, sizes<T> const& s, window_rows const& own, window_rows const& window,
+              T const* bias, index_t head, T* lse, scratch& memory) const {
     constexpr int w = simd::width<T>;
     head_values<T> values(memory, s);
     values.pack(s, window, slot.qkv, args_.qkv_b, head);
@@ -108,12 +116,12 @@ class forward {
       if (!usual(sum)) shifted(s, window, bias, values, first, scores, sum, shift, sums + first * s.row);
       index_t const rows = window.rows - first < tile_queries ? window.rows - first : tile_queries;
       for (index_t r = 0; r < rows; ++r) {
-        T* out = slot.normed + (first + r) * s.channels + head * s.width;
+        T* out = slot.normed + (own.first + first + r) * s.channels + head * s.width;
         auto const factor = simd::broadcast(1 / sum[r]);
         for_packs<T>(s.width, [&](index_t e, auto n) {
           store<T>(out + e, simd::load(sums + (first + r) * s.row + e) * factor, n);
         });
-        if (lse) lse[slot.window.token[first + r]] = shift[r] * ln2<T> + std::log(sum[r]);
+        if (lse) lse[own.token[first + r]] = shift[r] * ln2<T> + std::log(sum[r]);
       }
     }
   }
@@ -128,7 +136,7 @@ class forward {
 
   arguments const& args_;
   sizes<T> const& s_;
-  padding_keys<T> const& padding_;
+  reduced_windows<T> const& reduced_;
   T const* bias_;
 };
 
@@ -141,10 +149,9 @@ struct kernel<op::window_attention, cpu, T> {
   static void run(context<cpu>& cx, op::window_attention::args<T> const& args) {
     windowed::sizes<T> const s(args.g);
     scratch memory(cx);
-    T* bias = memory.take<T>(s.heads * s.tokens * s.keys + simd::width<T>);  // read by whole registers
-    windowed::expand_table<T>(cx, s, args.table, bias);
-    windowed::padding_keys<T> const padding(cx, memory, s, args.table);
-    windowed::forward<T> const stages(args, s, padding, bias);
+    windowed::reduced_windows<T> const reduced(cx, memory, s, args.table);
+    T const* const bias = reduced.every() ? nullptr : windowed::expand_table<T>(cx, memory, s, args.table);
+    windowed::forward<T> const stages(args, s, reduced, bias);
     index_t const groups = (s.windows + group - 1) / group;
     if (cx.threads() == 1 || groups >= 4 * cx.threads())
       by_group(cx, s, stages, groups);

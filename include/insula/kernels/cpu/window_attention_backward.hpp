@@ -2,7 +2,7 @@
 // The gradient of shifted-window attention on the CPU: everything is computed again from x and the saved log-sum-exp.
 #pragma once
 
-#include "insula/kernels/cpu/window_padding.hpp"
+#include "insula/kernels/cpu/window_reduced.hpp"
 
 namespace insula {
 
@@ -40,11 +40,11 @@ class gradient {
   using arguments = op::window_attention_grad::args<T>;
   using slot_type = gradient_slot<T>;
 
-  gradient(arguments const& args, sizes<T> const& s, padding_keys<T> const& padding,
+  gradient(arguments const& args, sizes<T> const& s, reduced_windows<T> const& reduced,
            diagonals<T> const& layout, T const* bias, T const* qkv_columns, T const* proj_columns)
       : args_(args),
         s_(s),
-        padding_(padding),
+        reduced_(reduced),
         layout_(layout),
         bias_(bias),
         qkv_columns_(qkv_columns),
@@ -79,14 +79,30 @@ class gradient {
   /// One head of one window. table += gradient of the scores along its diagonals, or null.
   void attend(slot_type& slot, index_t window, index_t head, T* table, scratch& memory) const {
     T const* lse = args_.lse + (window * s_.heads + head) * s_.tokens;
-    T const* const bias = bias_ + head * s_.tokens * s_.keys;
-    if (!padding_.collapse(slot.window, true))
-      return attend(slot, s_, slot.window, layout_, bias, head, lse, table, nullptr, memory);
-    auto const view = padding_.look(memory, slot.window, bias, head);
-    diagonals<T> const layout(memory, s_, slot.window, view.s.keys);
-    T* const last = memory.take<T>(view.s.padded_rows());
-    attend(slot, view.s, view.window, layout, view.bias, head, lse, table, last, memory);
-    if (table) padding_.add_gradient(memory, slot.window, head, view, last, layout, table);
+    window_rows const& all = slot.window;
+    clear_padding(slot, head);
+    T* const along = table ? layout_.begin(memory, table) : nullptr;
+    bool const apart = reduced_.takes_apart(all, slot.qkv, args_.qkv_b, head);
+    if (!apart && !reduced_.every() && !reduced_.collapse(all, true)) {
+      T const* const bias = bias_ + head * s_.tokens * s_.keys;
+      attend(slot, s_, all, all, layout_, bias, head, lse, along, nullptr, memory);
+      if (along) layout_.end(along, table);
+      return;
+    }
+    T const* const powers =
+        reduced_.meets_padding(all, apart) ? reduced_.sums(memory, all, head, true) : nullptr;
+    T *const sums = memory.take<T>(all.rows), *const last = memory.take<T>(all.rows + tile_queries);
+    for (int i = 0; i < (apart ? all.part_count : 1); ++i) {
+      window_rows const own = apart ? all.only(all.parts[i]) : all;
+      auto const view = reduced_.look(memory, own, head, powers, sums + own.first);
+      diagonals<T> const layout(memory, s_, own, view.s.keys);
+      T* const its_last = last + own.first;
+      attend(slot, view.s, own, view.window, layout, view.bias, head, lse, along,
+             own.paddings > 0 ? its_last : nullptr, memory);
+      if (own.paddings == 0) simd::clear(own.rows, its_last);
+    }
+    if (along) layout_.end(along, table);
+    if (table && powers) reduced_.add_gradient(memory, all, head, sums, last, layout_, table);
   }
 
   /// Some columns of the gradients of the qkv weights and bias.
@@ -138,24 +154,24 @@ class gradient {
           gv(memory.take<T>(s.keys * s.row)) {}
   };
 
-  /// The same, the window's keys being those of `window`, whose sizes are s. last (rows): the gradients of the scores of the last
-  /// key, which is not in the layout, or null.
-  void attend(slot_type& slot, sizes<T> const& s, window_rows const& window, diagonals<T> const& layout,
-              T const* bias, index_t head, T const* lse, T* table, T* last, scratch& memory) const {
+  /// The same for the rows of `own`, their keys being those of `window`, whose sizes are s. along: where the layout adds, or null;
+  /// last (rows): the gradients of the scores of the last key, which is not in the layout, or null.
+  void attend(slot_type& slot, sizes<T> const& s, window_rows const& own, window_rows const& window,
+              diagonals<T> const& layout, T const* bias, index_t head, T const* lse, T* along, T* last,
+              scratch& memory) const {
     head_values<T> values(memory, s);
     values.pack(s, window, slot.qkv, args_.qkv_b, head);
     block_memory m(memory, s);
     head_values<T>::columns(s, values.v, m.v_columns);
-    pack_rows(slot, head, m.go);
+    pack_rows(slot, own, head, m.go);
     for (index_t i = 0; i < s.keys * s.row; ++i) m.gk[i] = 0, m.gv[i] = 0;
-    T* const along = table ? layout.begin(memory, table) : nullptr;
     for (index_t first = 0; first < window.rows; first += block_rows) {
       index_t const left = round_up(window.rows - first, tile_queries);
       index_t const rows = left < block_rows ? left : block_rows;
       T scale[block_rows];
       for (index_t r = 0; r < rows; r += tile_queries) {
         query_tile<T> const tile(s, window, bias, values.mask, first + r);
-        probabilities(s, slot.window, window, tile, values, lse, first + r, m.p + r * s.keys, scale + r);
+        probabilities(s, own, window, tile, values, lse, first + r, m.p + r * s.keys, scale + r);
       }
       for (index_t r = 0; r < rows; r += tile_queries)
         weighted_sum(s, m.p + r * s.keys, values.v, m.sums + r * s.row);
@@ -163,25 +179,24 @@ class gradient {
         scale_row(m.sums + r * s.row, scale[r]);
         scale_row(m.go + (first + r) * s.row, scale[r]);
       }
-      unpack_rows(window, head, first, rows, m.sums, T(1), slot.o, s.channels);
+      unpack_rows(own, head, first, rows, m.sums, T(1), slot.o, s.channels);
       for (index_t r = 0; r < rows; r += tile_queries) {
         T dots[tile_queries];
         for (index_t i = 0; i < tile_queries; ++i)
           dots[i] = dot(m.sums + (r + i) * s.row, m.go + (first + r + i) * s.row);
         score_gradient(s, m, first + r, dots, m.p + r * s.keys, m.ga + r * s.keys);
       }
-      if (along) layout.add(slot.window, first, rows, m.ga, along);
+      if (along) layout.add(own, first, rows, m.ga, along);
       if (last) take_last(s, rows, m.ga, last + first);
       for (index_t r = 0; r < rows; r += tile_queries)
         weighted_sum(s, m.ga + r * s.keys, values.k, m.sums + r * s.row);
-      unpack_rows(window, head, first, rows, m.sums, T(1 / std::sqrt(double(s.width))), slot.gqkv,
+      unpack_rows(own, head, first, rows, m.sums, T(1 / std::sqrt(double(s.width))), slot.gqkv,
                   3 * s.channels);
       add_transposed(s, rows, m.ga, values.q + first * s.row, m.gk);
       add_transposed(s, rows, m.p, m.go + first * s.row, m.gv);
     }
-    if (along) layout.end(along, table);
-    unpack_keys(slot, s, window, head, m.gk, ln2<T>, 1);  // q was packed with a factor log2(e)
-    unpack_keys(slot, s, window, head, m.gv, T(1), 2);
+    unpack_keys(slot, window, head, m.gk, ln2<T>, 1);  // q was packed with a factor log2(e)
+    unpack_keys(slot, window, head, m.gv, T(1), 2);
   }
 
   /// out (rows) = what the last of the tokens has in tiled rows.
@@ -193,43 +208,47 @@ class gradient {
   }
 
   /// One head of go, contiguous, with zero rows up to a whole tile.
-  void pack_rows(slot_type const& slot, index_t head, T* to) const {
-    for (index_t r = 0; r < round_up(slot.window.rows, tile_queries); ++r)
+  void pack_rows(slot_type const& slot, window_rows const& own, index_t head, T* to) const {
+    T const* const from = slot.go + own.first * s_.channels + head * s_.width;
+    for (index_t r = 0; r < round_up(own.rows, tile_queries); ++r)
       for_packs<T>(s_.width, [&](index_t e, auto n) {
-        simd::store(to + r * s_.row + e, r < slot.window.rows
-                                             ? load<T>(slot.go + r * s_.channels + head * s_.width + e, n)
-                                             : simd::zero<T>());
+        simd::store(to + r * s_.row + e,
+                    r < own.rows ? load<T>(from + r * s_.channels + e, n) : simd::zero<T>());
       });
   }
 
   /// Rows [first, first + rows) of a packed head, times a factor, into columns of a matrix of the window.
-  void unpack_rows(window_rows const& window, index_t head, index_t first, index_t rows, T const* from,
-                   T factor, T* matrix, index_t matrix_row) const {
+  void unpack_rows(window_rows const& own, index_t head, index_t first, index_t rows, T const* from, T factor,
+                   T* matrix, index_t matrix_row) const {
     auto const f = simd::broadcast(factor);
-    for (index_t r = 0; r < rows && first + r < window.rows; ++r)
+    for (index_t r = 0; r < rows && first + r < own.rows; ++r)
       for_packs<T>(s_.width, [&](index_t e, auto n) {
-        store<T>(matrix + (first + r) * matrix_row + head * s_.width + e,
+        store<T>(matrix + (own.first + first + r) * matrix_row + head * s_.width + e,
                  simd::load(from + r * s_.row + e) * f, n);
       });
   }
 
   /// Gradients of keys (part 1) or values (part 2): real tokens to gqkv, padding tokens to their sum.
-  void unpack_keys(slot_type& slot, sizes<T> const& s, window_rows const& window, index_t head, T const* from,
-                   T factor, index_t part) const {
+  void unpack_keys(slot_type& slot, window_rows const& window, index_t head, T const* from, T factor,
+                   index_t part) const {
     auto const f = simd::broadcast(factor);
     index_t const offset = part * s_.channels + head * s_.width;
-    for (index_t r = 0; r < slot.window.rows; ++r)
+    for (index_t r = 0; r < window.rows; ++r)
       for_packs<T>(s_.width, [&](index_t e, auto n) {
-        store<T>(slot.gqkv + r * 3 * s_.channels + offset + e,
+        store<T>(slot.gqkv + (window.first + r) * 3 * s_.channels + offset + e,
                  simd::load(from + window.token[r] * s_.row + e) * f, n);
       });
     for_packs<T>(s_.width, [&](index_t e, auto n) {
       auto sum = simd::zero<T>();
-      for (index_t p = 0; p < s.tokens - window.rows; ++p)
-        sum += simd::load(from + window.padding[p] * s_.row + e);
-      store<T>(slot.padding + offset + e, sum * f, n);
-      store<T>(slot.padding + head * s_.width + e, simd::zero<T>(), n);  // padding tokens ask nothing
+      for (index_t p = 0; p < window.paddings; ++p) sum += simd::load(from + window.padding[p] * s_.row + e);
+      T* const to = slot.padding + offset + e;
+      store<T>(to, simd::fma(sum, f, load<T>(to, n)), n);
     });
+  }
+  /// Padding tokens have no gradient yet; in the end it is that of a key and a value, as they ask nothing.
+  void clear_padding(slot_type& slot, index_t head) const {
+    for (index_t part = 0; part < 3; ++part)
+      for (index_t e = 0; e < s_.width; ++e) slot.padding[part * s_.channels + head * s_.width + e] = 0;
   }
 
   void scale_row(T* a, T factor) const {
@@ -245,12 +264,12 @@ class gradient {
 
   /// p = 2^(a - lse) for a tile of queries, 0 for rows beyond the last; scale = 1 / sum of the row. Probabilities are
   /// scale p: near 1 as the scale is, without it the rounding of lse would be an error common to the whole row.
-  static void probabilities(sizes<T> const& s, window_rows const& whole, window_rows const& window,
+  static void probabilities(sizes<T> const& s, window_rows const& own, window_rows const& window,
                             query_tile<T> const& tile, head_values<T> const& values, T const* lse,
                             index_t first, T* p, T* scale) {
     T shift[tile_queries], sum[tile_queries];
     for (index_t r = 0; r < tile_queries; ++r)
-      shift[r] = first + r < window.rows ? log2e<T> * lse[whole.token[first + r]] : -no_key<T>;
+      shift[r] = first + r < window.rows ? log2e<T> * lse[own.token[first + r]] : -no_key<T>;
     exponentials(s, window, tile, values, first, shift, p, sum);
     for (index_t r = 0; r < tile_queries; ++r) scale[r] = first + r < window.rows ? 1 / sum[r] : T(0);
   }
@@ -294,7 +313,7 @@ class gradient {
 
   arguments const& args_;
   sizes<T> const& s_;
-  padding_keys<T> const& padding_;
+  reduced_windows<T> const& reduced_;
   diagonals<T> const& layout_;
   T const *bias_, *qkv_columns_, *proj_columns_;
 };
@@ -313,8 +332,8 @@ struct kernel<op::window_attention_grad, cpu, T> {
     index_t const c = s.channels;
     scratch memory(cx);
     windowed::diagonals<T> const layout(memory, s);
-    T* bias = memory.take<T>(s.heads * s.tokens * s.keys + simd::width<T>);  // read by whole registers
-    windowed::expand_table<T>(cx, s, args.table, bias);
+    windowed::reduced_windows<T> const reduced(cx, memory, s, args.table);
+    T const* const bias = reduced.every() ? nullptr : windowed::expand_table<T>(cx, memory, s, args.table);
     T *qkv_columns = memory.take<T>(3 * c * c), *proj_columns = memory.take<T>(c * c);
     constexpr index_t piece = 64;  // rows
     cx.pool.run((c + piece - 1) / piece, [&](index_t task, int) {
@@ -322,8 +341,7 @@ struct kernel<op::window_attention_grad, cpu, T> {
       simd::transpose(rows, 3 * c, args.qkv_w + r * 3 * c, 3 * c, qkv_columns + r, c);
       simd::transpose(rows, c, args.proj_w + r * c, c, proj_columns + r, c);
     });
-    windowed::padding_keys<T> const padding(cx, memory, s, args.table);
-    windowed::gradient<T> const stages(args, s, padding, layout, bias, qkv_columns, proj_columns);
+    windowed::gradient<T> const stages(args, s, reduced, layout, bias, qkv_columns, proj_columns);
     s.windows >= many_windows ? by_chunk(cx, args, s, stages, memory) : by_stage(cx, args, s, stages, memory);
   }
 
@@ -331,7 +349,8 @@ struct kernel<op::window_attention_grad, cpu, T> {
   using sizes = windowed::sizes<T>;
   using stages_type = windowed::gradient<T>;
   using slot_type = windowed::gradient_slot<T>;
-  static constexpr index_t many_windows = 64, most_chunks = 64, most_slots = 4;
+  static constexpr index_t many_windows = 64, least_chunks = 16, most_chunks = 64, most_slots = 4;
+  static constexpr index_t sums_bytes = 8 << 20;  // of the weight gradients of all chunks
   static constexpr index_t group = windowed::group;
 
   static windowed::weight_sums<T> targets(arguments const& a) {
@@ -354,9 +373,11 @@ struct kernel<op::window_attention_grad, cpu, T> {
 
   static void by_chunk(context<cpu>& cx, arguments const& args, sizes const& s, stages_type const& stages,
                        scratch& memory) {
-    index_t const per = windowed::round_up((s.windows + most_chunks - 1) / most_chunks, group);
-    index_t const chunks = (s.windows + per - 1) / per;
     partial const at(s, stages.layout().size);
+    index_t const fit = sums_bytes / (at.size * index_t(sizeof(T)));
+    index_t const most = fit < least_chunks ? least_chunks : fit < most_chunks ? fit : most_chunks;
+    index_t const per = windowed::round_up((s.windows + most - 1) / most, group);
+    index_t const chunks = (s.windows + per - 1) / per;
     T* sums = memory.take<T>(chunks * at.size);
     cx.pool.run(chunks, [&](index_t task, int worker) {
       scratch inner(cx, worker);

@@ -50,13 +50,15 @@ struct sizes {
   index_t padded_rows() const { return round_up(tokens, tile_queries); }
 };
 
-/// One window. Rows are its real tokens in order; padding tokens are keys only: their queries would be cropped.
+/// One window, or its tokens of one shift region. Rows are its real tokens, region by region and in order within each; padding
+/// tokens are keys only: their queries would be cropped.
 struct window_rows {
-  index_t rows = 0;
+  index_t rows = 0, paddings = 0;
+  index_t first = 0;      // row of the window that row 0 is
   bool mixed = false;     // tokens of several shift regions: the mask matters
   std::int32_t* token;    // (rows) number of the token within the window
   index_t* at;            // (rows) its row in x
-  std::int32_t* padding;  // (tokens - rows) numbers of the padding tokens
+  std::int32_t* padding;  // (paddings) numbers of the padding tokens, region by region
   std::uint8_t*
       region;  // (tokens) below 8: one bit per axis, set beyond the seam of the roll; or every_region
   /// Places along an axis: whether they are padding, or beyond the seam, and where they are in the grid.
@@ -67,6 +69,13 @@ struct window_rows {
 
   static constexpr std::uint8_t every_region = 8;
 
+  /// Of one region: rows [from, to), paddings [padding_from, padding_to).
+  struct part {
+    index_t from, to, padding_from, padding_to;
+  };
+  part parts[8];  // those with real tokens
+  int part_count = 0;
+
   window_rows(scratch& memory, index_t tokens, extent const& used)
       : token(memory.take<std::int32_t>(tokens)),
         at(memory.take<index_t>(tokens)),
@@ -75,6 +84,15 @@ struct window_rows {
     for (int i = 0; i < 3; ++i)
       axis[i] = {memory.take<std::uint8_t>(used[i]), memory.take<std::uint8_t>(used[i]),
                  memory.take<index_t>(used[i])};
+  }
+
+  /// The tokens of one region, as a window without a mask.
+  window_rows only(part const& p) const {
+    window_rows w(*this);
+    w.rows = p.to - p.from, w.paddings = p.padding_to - p.padding_from;
+    w.first = p.from, w.mixed = false;
+    w.token += p.from, w.at += p.from, w.padding += p.padding_from;
+    return w;
   }
 
   /// Within one window the regions of an axis differ only across the seam, so one bit per axis tells labels apart.
@@ -90,23 +108,40 @@ struct window_rows {
         axis[i].source[e] = p - (p >= padded ? padded : 0);
         axis[i].padding[e] = axis[i].source[e] >= s.g.grid[i];
       }
-    std::int32_t t = 0;
-    index_t pads = 0;
-    rows = 0, mixed = false;
-    for (index_t d = 0; d < s.used.d; ++d)
-      for (index_t h = 0; h < s.used.h; ++h)
-        for (index_t w = 0; w < s.used.w; ++w, ++t) {
-          region[t] = std::uint8_t(4 * axis[0].beyond[d] + 2 * axis[1].beyond[h] + axis[2].beyond[w]);
-          mixed = mixed || region[t] != region[0];
+    rows = paddings = 0, part_count = 0;
+    int labels = 0;
+    for (int label = 0; label < 8; ++label) {
+      part p{rows, rows, paddings, paddings};
+      add_tokens(s, sample, std::uint8_t(label));
+      p.to = rows, p.padding_to = paddings;
+      labels += p.to > p.from || p.padding_to > p.padding_from;
+      if (p.to > p.from) parts[part_count++] = p;
+    }
+    mixed = labels > 1;
+  }
+
+ private:
+  template <scalar T>
+  void add_tokens(sizes<T> const& s, index_t sample, std::uint8_t label) {
+    for (index_t d = 0; d < s.used.d; ++d) {
+      if (axis[0].beyond[d] != label / 4) continue;
+      for (index_t h = 0; h < s.used.h; ++h) {
+        if (axis[1].beyond[h] != label / 2 % 2) continue;
+        for (index_t w = 0; w < s.used.w; ++w) {
+          if (axis[2].beyond[w] != label % 2) continue;
+          index_t const t = (d * s.used.h + h) * s.used.w + w;
+          region[t] = label;
           if (axis[0].padding[d] || axis[1].padding[h] || axis[2].padding[w]) {
-            padding[pads++] = t;
+            padding[paddings++] = std::int32_t(t);
           } else {
-            token[rows] = t;
+            token[rows] = std::int32_t(t);
             at[rows++] =
                 ((sample * s.g.grid.d + axis[0].source[d]) * s.g.grid.h + axis[1].source[h]) * s.g.grid.w +
                 axis[2].source[w];
           }
         }
+      }
+    }
   }
 };
 
@@ -148,9 +183,10 @@ void reverse_table(sizes<T> const& s, T const* table, index_t head, T* out, inde
   for (index_t r = entries; r < size; ++r) out[r] = 0;
 }
 
-/// out (heads, tokens, keys) = log2(e) table[relative_position(i, j)][head]; what fills up the keys gets a score that is never chosen.
+/// (heads, tokens, keys) = log2(e) table[relative_position(i, j)][head]; what fills up the keys gets a score that is never chosen.
 template <scalar T>
-void expand_table(context<cpu>& cx, sizes<T> const& s, T const* table, T* out) {
+T const* expand_table(context<cpu>& cx, scratch& all, sizes<T> const& s, T const* table) {
+  T* const out = all.take<T>(s.heads * s.tokens * s.keys);
   table_codes const codes{s.g.window};
   index_t const entries = s.g.table_rows(), run = s.g.window.w;
   cx.pool.run(s.heads, [&](index_t h, int worker) {
@@ -178,6 +214,7 @@ void expand_table(context<cpu>& cx, sizes<T> const& s, T const* table, T* out) {
       for (index_t j = s.tokens; j < s.keys; ++j) to[j] = no_key<T>;
     }
   });
+  return out;
 }
 
 /// Vector loop over [0, n): body(offset, count) with count == width except for the last.
@@ -273,7 +310,7 @@ struct head_values {
         k_columns(memory.take<T>(s.width * s.keys)),
         mask(memory.take<T>(8 * s.keys)) {}
 
-  /// qkv (rows, 3 channels) has no bias yet.
+  /// qkv (rows of the whole window, 3 channels) has no bias yet.
   void pack(sizes<T> const& s, window_rows const& window, T const* qkv, T const* bias, index_t head) {
     index_t const c = s.channels, offset = head * s.width;
     auto const query_scale = simd::broadcast(T(double(log2e<double>) / std::sqrt(double(s.width))));
@@ -289,14 +326,14 @@ struct head_values {
     auto const scaled = [&](auto u) { return u * query_scale; };
     auto const part = [&](index_t p) { return bias ? bias + p * c + offset : nullptr; };
     for (index_t r = 0; r < window.rows; ++r) {
-      T const* from = qkv + r * 3 * c + offset;
+      T const* from = qkv + (window.first + r) * 3 * c + offset;
       copy(from, part(0), scaled, q + r * s.row);
       copy(from + c, part(1), plain, k + window.token[r] * s.row);
       copy(from + 2 * c, part(2), plain, v + window.token[r] * s.row);
     }
     for (index_t r = window.rows; r < round_up(window.rows, tile_queries); ++r)
       for (index_t e = 0; e < s.row; ++e) q[r * s.row + e] = 0;
-    for (index_t p = 0; p < s.tokens - window.rows; ++p) {
+    for (index_t p = 0; p < window.paddings; ++p) {
       copy(nullptr, part(1), plain, k + window.padding[p] * s.row);
       copy(nullptr, part(2), plain, v + window.padding[p] * s.row);
     }

@@ -1,84 +1,145 @@
 // SPDX-License-Identifier: Apache-2.0
-// Padding tokens of a window as one key. All of them hold the same key and value, those of the bias, so that
+// Windows with fewer pairs of a query and a key. Regions that the mask parts are windows of their own where scores are such
+// that nothing comes through the mask. Padding tokens are one key. All of them hold the same key and value, those of the bias,
+// so that
 //   sum over them of 2^(q k + b_j) v = 2^(q k + B) v   with   B = log2(sum of 2^b_j),
 // b_j being an entry of the relative-position table and the mask between regions. What is left of a window are its real tokens
 // and one key more. B of all queries are three sums along the axes, and so are the gradients of the table.
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include "insula/kernels/cpu/row.hpp"
 #include "insula/kernels/cpu/window_diagonals.hpp"
 
 namespace insula::windowed {
 
-/// What windows with padding need of the table, for one call: log2(e) times it, and powers of two, reversed, by head.
+/// What such windows need of the table, for one call: log2(e) times it, and powers of two, reversed, by head.
 template <scalar T>
-class padding_keys {
+class reduced_windows {
  public:
-  /// Whether any window has padding that can be taken together: the table's coordinates must be those of the tokens.
-  static bool possible(sizes<T> const& s) {
-    bool padded = false, nominal = true;
+  reduced_windows(context<cpu>& cx, scratch& memory, sizes<T> const& s, T const* table)
+      : s_(s), codes_{s.g.window} {
+    bool padded = false, shifted = false, nominal = true;  // the table's coordinates are those of the tokens
     for (int i = 0; i < 3; ++i) {
       padded = padded || s.count[i] * s.used[i] > s.g.grid[i];
+      shifted = shifted || s.shift[i] > 0;
       nominal = nominal && s.used[i] == s.g.window[i];
     }
-    return padded && nominal;
-  }
-
-  padding_keys(context<cpu>& cx, scratch& memory, sizes<T> const& s, T const* table)
-      : s_(s), codes_{s.g.window}, on_(possible(s)) {
-    if (!on_) return;
+    padded_ = padded && nominal, shifted_ = shifted && nominal;
+    constexpr index_t few = 16, large = 128;  // windows that hardly share an expanded table, and their tokens
+    every_ = nominal && s.windows <= few && s.tokens >= large;
+    if (!padded_ && !shifted_ && !every_) return;
     constexpr index_t w = simd::width<T>;
     entries_ = round_up(s.g.table_rows() + w, w);  // so that whole registers may be read from any entry
     table_ = memory.take<T>(s.heads * entries_);
     powers_ = memory.take<T>(s.heads * entries_);
-    largest_ = memory.take<T>(s.heads);
+    largest_ = memory.take<T>(s.heads), span_ = memory.take<T>(s.heads);
     cx.pool.run(s.heads, [&](index_t h, int) {
       T *const mine = table_ + h * entries_, *const power = powers_ + h * entries_;
       reverse_table(s, table, h, mine, entries_);
-      T largest = mine[0];
-      for (index_t i = 1; i < s.g.table_rows(); ++i) largest = mine[i] > largest ? mine[i] : largest;
+      T largest = mine[0], smallest = mine[0];
+      for (index_t i = 1; i < s.g.table_rows(); ++i)
+        largest = mine[i] > largest ? mine[i] : largest, smallest = mine[i] < smallest ? mine[i] : smallest;
       for (index_t i = 0; i < entries_; i += w)
         simd::store(power + i, simd::exp2<T>(simd::load(mine + i) - simd::broadcast(largest)));
       for (index_t i = s.g.table_rows(); i < entries_; ++i) power[i] = 0;
-      largest_[h] = largest;
+      largest_[h] = largest, span_[h] = largest - smallest;
     });
   }
+
+  /// Whether there are so few windows that each reads the table itself, reduced or not: none of it need be expanded.
+  bool every() const { return every_; }
 
   /// Whether so many tokens of a window are padding that it pays: a quarter where gradients follow, else three eighths, in
   /// windows that are not small.
   bool collapse(window_rows const& of, bool gradients) const {
-    constexpr index_t least_pairs = 4096;  // that are saved
-    index_t const padding = s_.tokens - of.rows;
-    return on_ && 8 * padding >= (gradients ? 2 : 3) * s_.tokens && of.rows * padding >= least_pairs;
+    return padded_ && 8 * of.paddings >= (gradients ? 2 : 3) * s_.tokens &&
+           of.rows * of.paddings >= least_pairs;
+  }
+
+  /// Whether each region of a window may be attended to on its own. Every query is a key of its own region, so that a key j
+  /// of another has at most the weight e^(-100 + (a_ij - a_ii)) beside it, a being scores without the mask; and
+  ///   a_ij - a_ii <= |q_i| (|k_j| + |k_i|) / sqrt(width) + (largest - smallest entry of the table).
+  /// What is left out is below the rounding of a sum. Not in windows that are small. qkv (rows, 3 channels) has no bias yet.
+  bool takes_apart(window_rows const& of, T const* qkv, T const* bias, index_t head) const {
+    if (!of.mixed || !shifted_) return false;
+    index_t saved = of.rows * s_.tokens;
+    for (int i = 0; i < of.part_count; ++i) {
+      index_t const rows = of.parts[i].to - of.parts[i].from;
+      saved -= rows * rows;
+    }
+    if (saved < least_pairs) return false;
+    constexpr T negligible =
+        sizeof(T) == 4 ? T(24) : T(45);  // e^-24 = 4e-11, e^-45 = 3e-20, of hundreds of keys
+    T largest_q = 0, largest_k = 0;
+    bool finite = true;  // what is not reaches every region
+    auto const offset = [&](T const* p, index_t part) {
+      return p ? p + part * s_.channels + head * s_.width : nullptr;
+    };
+    auto const square = [&](T const* from, T const* b) {
+      auto sum = simd::zero<T>();
+      for_packs<T>(s_.width, [&](index_t e, auto n) {
+        auto u = from ? load<T>(from + e, n) : simd::zero<T>();
+        if (b) u += load<T>(b + e, n);
+        sum = simd::fma(u, u, sum);
+      });
+      return simd::sum<T>(sum);
+    };
+    if (of.paddings > 0) largest_k = square(nullptr, offset(bias, 1));
+    for (index_t r = 0; r < of.rows; ++r) {
+      T const* const row = qkv + r * 3 * s_.channels;
+      T const q = square(offset(row, 0), offset(bias, 0)), k = square(offset(row, 1), offset(bias, 1));
+      finite = finite && q + k < std::numeric_limits<T>::infinity();
+      largest_q = q > largest_q ? q : largest_q, largest_k = k > largest_k ? k : largest_k;
+    }
+    T const most = 2 * std::sqrt(largest_q) * std::sqrt(largest_k) / std::sqrt(T(s_.width));
+    return finite && most + ln2<T> * span_[head] <= 100 - negligible;
+  }
+
+  /// Whether any query meets padding.
+  static bool meets_padding(window_rows const& of, bool apart) {
+    if (!apart) return of.paddings > 0;
+    bool any = false;
+    for (int i = 0; i < of.part_count; ++i) any = any || of.parts[i].padding_to > of.parts[i].padding_from;
+    return any;
   }
 
   /// What stands for the sizes, the rows and the bias of a window whose padding is one key.
   struct view {
     sizes<T> s;
-    window_rows window;  // token: its own rows; padding: the key behind them
+    window_rows window;  // token: its own rows; padding: the key behind them, if there is any
     T* bias;             // (rows, keys)
-    T* sums;             // (rows) of 2^(b - largest), 0 where they are out of range
   };
 
-  /// One head of one window. bias (tokens, keys): that of a whole window, readable up to a register beyond its end.
-  view look(scratch& memory, window_rows const& of, T const* bias, index_t head) const {
-    view v{s_, window_rows(memory, of.rows + 1, {}), nullptr, memory.take<T>(of.rows)};
-    v.s.set_tokens(of.rows + 1);
+  /// One head of one window or of its tokens of one region. powers: sums() of the window if any of its queries meets padding. sums
+  /// (rows) = those of 2^(b - largest), 0 where they are out of range.
+  view look(scratch& memory, window_rows const& of, index_t head, T const* powers, T* sums) const {
+    view v{s_, window_rows(memory, of.rows + 1, {}), nullptr};
+    index_t const padded = of.paddings > 0;
+    v.s.set_tokens(of.rows + padded);
     v.bias = memory.take<T>(of.rows * v.s.keys + simd::width<T>);
-    v.window.rows = of.rows, v.window.mixed = of.mixed, v.window.at = of.at,
-    v.window.padding[0] = std::int32_t(of.rows);
+    v.window.rows = of.rows, v.window.paddings = padded, v.window.first = of.first;
+    v.window.mixed = of.mixed, v.window.at = of.at, v.window.padding[0] = std::int32_t(of.rows);
     for (index_t r = 0; r < of.rows; ++r)
       v.window.token[r] = std::int32_t(r), v.window.region[r] = of.region[of.token[r]];
     v.window.region[of.rows] = window_rows::every_region;
-    real_keys(memory, of, bias, v);
-    one_key(memory, of, head, v);
+    real_keys(memory, of, head, v);
+    if (padded) one_key(memory, of, head, v, powers, sums);
     return v;
   }
 
-  /// table (diagonals) += the gradients ga (rows) of the scores of the one key, by entry.
-  void add_gradient(scratch& memory, window_rows const& of, index_t head, view const& v, T const* ga,
+  /// Sums (window rows, padded to registers) of the powers between each token and the padding, all of it or that of its region.
+  T* sums(scratch& memory, window_rows const& of, index_t head, bool by_region) const {
+    axes const a(memory, s_, of, by_region);
+    T* const to = memory.take<T>(a.planes * a.row);
+    add_up(memory, a, powers_ + head * entries_, to);
+    return to;
+  }
+
+  /// table (diagonals) += the gradients ga (rows) of the scores of the one key, by entry; sums (rows) as look() leaves them.
+  void add_gradient(scratch& memory, window_rows const& of, index_t head, T const* sums, T const* ga,
                     diagonals<T> const& layout, T* table) const {
     axes const a(memory, s_, of, true);
     // what the entries of a query's row get, over 2^(b - largest)
@@ -86,8 +147,8 @@ class padding_keys {
     simd::clear(a.planes * a.row, share);
     for (index_t r = 0; r < of.rows; ++r) {
       if (ga[r] == 0) continue;
-      if (v.sums[r] > 0)
-        share[of.token[r] / a.w * a.row + of.token[r] % a.w] = ga[r] / v.sums[r];
+      if (sums[r] > 0)
+        share[of.token[r] / a.w * a.row + of.token[r] % a.w] = ga[r] / sums[r];
       else
         add_exactly(of, of.token[r], head, ga[r], layout, table);
     }
@@ -95,6 +156,7 @@ class padding_keys {
   }
 
  private:
+  static constexpr index_t least_pairs = 4096;                            // that a window must save
   static constexpr T least = sizeof(T) == 4 ? T(0x1p-100) : T(0x1p-900);  // of sums in which little was lost
 
   /// How tokens lie along the axes, and which keys of an axis are of the region of a query.
@@ -129,36 +191,37 @@ class padding_keys {
     }
   };
 
-  /// What a whole window's bias (tokens, keys) has between the real tokens.
-  void real_keys(scratch& memory, window_rows const& of, T const* bias, view const& v) const {
+  /// The table's entries between the real tokens; what fills up the keys gets a score that is never chosen.
+  void real_keys(scratch& memory, window_rows const& of, index_t head, view const& v) const {
     constexpr index_t w = simd::width<T>;
-    struct run {
+    struct run {  // of keys along a window row
       index_t to, from, length;
     };
     run* const runs = memory.take<run>(of.rows);
     index_t count = 0;
     for (index_t r = 0; r < of.rows; ++r)
-      if (r > 0 && of.token[r] == of.token[r - 1] + 1)
+      if (r > 0 && of.token[r] == of.token[r - 1] + 1 && of.token[r] % s_.used.w != 0)
         ++runs[count - 1].length;
       else
-        runs[count++] = {r, of.token[r], 1};
+        runs[count++] = {r, codes_.code(of.token[r]), 1};
     for (index_t r = 0; r < of.rows; ++r) {
       T* const to = v.bias + r * v.s.keys;
-      T const* const from = bias + of.token[r] * s_.keys;
+      T const* const from = table_ + head * entries_ + codes_.centre() - codes_.code(of.token[r]);
       for (run const* i = runs; i < runs + count; ++i)
         for (index_t e = 0; e < i->length; e += w)  // what is too much is overwritten by what follows
           simd::store(to + i->to + e, simd::load(from + i->from + e));
-      for (index_t j = of.rows + 1; j < v.s.keys; ++j) to[j] = no_key<T>;
+      for (index_t j = v.s.tokens; j < v.s.keys; ++j) to[j] = no_key<T>;
     }
   }
 
   /// The scores' bias of the one key.
-  void one_key(scratch& memory, window_rows const& of, index_t head, view const& v) const {
-    T* const mine = sums_of(memory, of, head, true);
-    T* const all = of.mixed ? sums_of(memory, of, head, false) : mine;
+  void one_key(scratch& memory, window_rows const& of, index_t head, view const& v, T const* mine,
+               T* sums_of_rows) const {
+    T const* const all = of.mixed ? sums(memory, of, head, false) : mine;
     for (index_t r = 0; r < of.rows; ++r) {
-      index_t const token = of.token[r], at = token / s_.used.w * lane_row() + token % s_.used.w;
-      v.sums[r] = mine[at] > least ? mine[at] : T(0);
+      index_t const token = of.token[r],
+                    at = token / s_.used.w * round_up(s_.used.w, simd::width<T>) + token % s_.used.w;
+      sums_of_rows[r] = mine[at] > least ? mine[at] : T(0);
       T& to = v.bias[r * v.s.keys + of.rows];
       if (mine[at] > least)
         to = largest_[head] + std::log2(mine[at]);
@@ -167,13 +230,6 @@ class padding_keys {
       else
         to = log_of_sum(of, token, head);
     }
-  }
-  index_t lane_row() const { return round_up(s_.used.w, simd::width<T>); }
-  T* sums_of(scratch& memory, window_rows const& of, index_t head, bool by_region) const {
-    axes const a(memory, s_, of, by_region);
-    T* const sums = memory.take<T>(a.planes * a.row);
-    add_up(memory, a, powers_ + head * entries_, sums);
-    return sums;
   }
 
   /// sums (planes, row) of the powers between each query and the padding of its region: along w, then h, then d.
@@ -299,7 +355,7 @@ class padding_keys {
   template <class F>
   void each_score(window_rows const& of, index_t query, index_t head, F f) const {
     T const* const from = table_ + head * entries_ + codes_.centre() - codes_.code(query);
-    for (index_t p = 0; p < s_.tokens - of.rows; ++p) {
+    for (index_t p = 0; p < of.paddings; ++p) {
       index_t const key = of.padding[p];
       f(key,
         double(from[codes_.code(key)]) + (of.region[key] == of.region[query] ? 0 : double(masked_score<T>)));
@@ -308,9 +364,9 @@ class padding_keys {
 
   sizes<T> const& s_;
   table_codes codes_;
-  bool on_;
+  bool padded_, shifted_, every_;
   index_t entries_ = 0;
-  T *table_ = nullptr, *powers_ = nullptr, *largest_ = nullptr;
+  T *table_ = nullptr, *powers_ = nullptr, *largest_ = nullptr, *span_ = nullptr;
 };
 
 }  // namespace insula::windowed
