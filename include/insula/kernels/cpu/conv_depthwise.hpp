@@ -37,7 +37,7 @@ struct depthwise_cut {
     c.row_blocks = ceil_divide(hl.count, rows), c.rows = ceil_divide(hl.count, c.row_blocks);
     c.row_blocks = ceil_divide(hl.count, c.rows);
     index_t const tasks = l.batch * c.row_blocks * c.chunks;
-    c.slabs = clamp(ceil_divide(enough_tasks, tasks), 1, clamp(dl.count / 4, 1, dl.count));
+    c.slabs = clamp(ceil_divide(8, tasks), 1, clamp(dl.count / 4, 1, dl.count));
     c.planes = ceil_divide(dl.count, c.slabs), c.slabs = ceil_divide(dl.count, c.planes);
     return c;
   }
@@ -99,14 +99,16 @@ struct depthwise_ring {
     packed = to;
   }
 
-  /// Inputs of register r at position q in the row of the plane after those of outputs of depth d that is row h's share; `none` if
-  /// there is no such plane.
-  T const* later(index_t d, index_t h, index_t q, index_t r, T const* none) const {
+  /// Inputs of register r at position q in the first row that outputs read of the plane after those of depth d, or null if there is
+  /// none. Row h's share of that plane lies share(h) behind.
+  T const* later(index_t d, index_t q, index_t r) const {
     index_t const p = d * l.at[0].stride + l.at[0].start + l.at[0].taps;
-    if (p < 0 || p >= l.at[0].in || d + 1 >= d_to || row_to == row_from) return none;
-    index_t const ih = row_from + (h - h_from) * (row_to - row_from) / (h_to - h_from);
-    return x + (((sample * l.at[0].in + p) * l.at[1].in + ih) * l.at[2].in + q) * l.in_channels + channel +
-           r * w;
+    if (p < 0 || p >= l.at[0].in || d + 1 >= d_to || row_to == row_from) return nullptr;
+    return x + (((sample * l.at[0].in + p) * l.at[1].in + row_from) * l.at[2].in + q) * l.in_channels +
+           channel + r * w;
+  }
+  index_t share(index_t h) const {
+    return (h - h_from) * (row_to - row_from) / (h_to - h_from) * l.at[2].in * l.in_channels;
   }
 
   /// Asks for a share (one of `shares`) of the plane that comes after those of outputs of depth d.
@@ -135,18 +137,31 @@ struct depthwise_ring {
       for (index_t q = 0; q < from; ++q)
         for (index_t r = 0; r < all; ++r)
           simd::store(row_memory + r * register_size + q * w, simd::zero<T>());
-      for (index_t q = from; q < end; ++q) {  // all registers of a place: their lines are neighbours
-        T const* const at = x + (row_start + q * channels_all);
-        for (index_t r = 0; r + 1 < all; ++r)
-          simd::store(row_memory + r * register_size + q * w, simd::load(at + r * w));
-        T* const last = row_memory + (all - 1) * register_size + q * w;
-        simd::store(last,
-                    full ? simd::load(at + (all - 1) * w) : simd::load(at + (all - 1) * w, lanes(all - 1)));
-      }
+      T const* const row = x + (row_start + from * channels_all);
+      if (full && all == 4)
+        pack_places<4>(end - from, row, row_memory + from * w);
+      else if (full && all == 2)
+        pack_places<2>(end - from, row, row_memory + from * w);
+      else
+        pack_places(end - from, row, row_memory + from * w);
       for (index_t q = end; q < count; ++q)
         for (index_t r = 0; r < all; ++r)
           simd::store(row_memory + r * register_size + q * w, simd::zero<T>());
     }
+  }
+  /// All registers of a place: their lines are neighbours.
+  template <int Registers>
+  INSULA_INLINE void pack_places(index_t count, T const* from, T* to) const {
+    for (index_t q = 0; q < count; ++q, from += l.in_channels, to += w) {
+#pragma GCC unroll 4
+      for (int r = 0; r < Registers; ++r) simd::store(to + r * register_size, simd::load(from + r * w));
+    }
+  }
+  void pack_places(index_t count, T const* from, T* to) const {
+    index_t const all = registers();
+    for (index_t q = 0; q < count; ++q, from += l.in_channels, to += w)
+      for (index_t r = 0; r < all; ++r)
+        simd::store(to + r * register_size, simd::load(from + r * w, lanes(r)));
   }
 };
 
@@ -307,6 +322,9 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
     stretch* const list = memory.take<stretch>(cut.rows * rows);
     index_t *const count = memory.take<index_t>(cut.rows), *const plane = memory.take<index_t>(dl.taps);
     T* const halves = memory.take<T>(by_halves ? cut.rows * longest_slide * width : 0);
+    index_t* const shares = memory.take<index_t>(cut.rows);
+    index_t const height = ring.h_to - ring.h_from, down = hl.step * wl.out * channels;
+    for (index_t h = 0; h < height; ++h) shares[h] = ring.share(ring.h_from + h);
     pack_depthwise_taps(l, ring, w, weights);
 
     for (index_t d = ring.d_from; d < ring.d_to; ++d) {
@@ -343,17 +361,17 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
                                            ring.lanes(r),
                                            channels,
                                            past_cache && !waits};
-          for (index_t h = ring.h_from; h < ring.h_to; ++h) {
-            index_t const oh = hl.first + h * hl.step, ow = wl.first + q * wl.step;
-            T* const out =
-                y + (((ring.sample * dl.out + od) * hl.out + oh) * wl.out + ow) * channels + channel;
-            T* const below = h + 1 < ring.h_to ? out + hl.step * wl.out * channels : out;
-            T* const half = by_halves ? halves + (h - ring.h_from) * longest_slide * width : nullptr;
+          index_t const oh = hl.first + ring.h_from * hl.step, ow = wl.first + q * wl.step;
+          T* out = y + (((ring.sample * dl.out + od) * hl.out + oh) * wl.out + ow) * channels + channel;
+          T const* const later = asks && first_of_line ? ring.later(d, q, r) : nullptr;
+          for (index_t h = 0; h < height; ++h, out += down) {
+            T* const below = h + 1 < height ? out + down : out;
+            T* const half = by_halves ? halves + h * longest_slide * width : nullptr;
             if (!asks && !past_cache && below != out)
               for (index_t i = 0; i < length; ++i) __builtin_prefetch(below + i * column.y_step, 1, 3);
-            slide_tile(length, column, list + (h - ring.h_from) * rows, count[h - ring.h_from], q,
-                       waits ? half : out,
-                       {asks && first_of_line ? ring.later(d, h, q, r, out) : nullptr,
+            T const* const next = later ? later + shares[h] : out;
+            slide_tile(length, column, list + h * rows, count[h], q, waits ? half : out,
+                       {asks && first_of_line ? next : nullptr,
                         asks && first_of_line && !past_cache ? below : nullptr, half});
           }
         }
