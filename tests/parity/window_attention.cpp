@@ -289,23 +289,43 @@ TEMPLATE_TEST_CASE("regions of a shifted window are windows of their own where t
     CHECK(paddings <= window.paddings);
     CHECK(window.rows + window.paddings == s.tokens);
   }
-  SECTION("nothing comes through: at most 2 |q| |k| / sqrt(width) and the table's span, of 100") {
+  SECTION("nothing comes through: at most 2 |q| |k - mean| / sqrt(width) and the table's span, of 100") {
     T const limit = sizeof(T) == 4 ? 76 : 55;  // e^-24 or e^-45 is left
     windowed::reduced_windows<T> const reduced(cx, memory, s, table.data());
-    auto const apart = [&](double most, index_t head) {  // with rows of equal numbers that reach `most`
-      std::vector<T> qkv(std::size_t(window.rows * 3 * g.channels), T(std::sqrt(most / (2 * std::sqrt(8.)))));
-      return reduced.takes_apart(window, qkv.data(), nullptr, head);
+    REQUIRE(window.rows % 2 == 0);
+    std::vector<T> qkv(std::size_t(window.rows * 3 * g.channels));
+    auto const fill = [&](double q, double k,
+                          double mean) {  // every second key is `mean` + k, the others - k
+      for (std::size_t i = 0; i < qkv.size(); ++i) {
+        index_t const column = index_t(i) % (3 * g.channels), r = index_t(i) / (3 * g.channels);
+        qkv[i] = T(column < g.channels ? q : mean + (r % 2 ? k : -k));
+      }
+    };
+    auto const apart = [&](double most, index_t head) {
+      double const each = std::sqrt(most / (2 * std::sqrt(8.)));
+      fill(each, each, 0);
+      return reduced.takes_apart(memory, window, qkv.data(), nullptr, head);
     };
     CHECK(apart(double(limit) - .1, 0));
     CHECK_FALSE(apart(double(limit) + .1, 0));
     CHECK(apart(double(limit) - 5.1, 1));
     CHECK_FALSE(apart(double(limit) - 4.9, 1));
     CHECK_FALSE(apart(std::numeric_limits<double>::quiet_NaN(), 0));
-    std::vector<T> qkv(std::size_t(window.rows * 3 * g.channels), T(0)),
-        bias(std::size_t(3 * g.channels), T(1));
-    CHECK(reduced.takes_apart(window, qkv.data(), bias.data(), 0));
-    for (auto& b : bias) b = 4;  // 2 * 8 * 16 / sqrt(8) = 90.5
-    CHECK_FALSE(reduced.takes_apart(window, qkv.data(), bias.data(), 0));
+
+    std::vector<T> bias(std::size_t(3 * g.channels), T(4));
+    fill(0, 1, 0);  // 2 * 4 sqrt(8) * sqrt(8) / sqrt(8) = 22.6
+    CHECK(reduced.takes_apart(memory, window, qkv.data(), bias.data(), 0));
+    fill(10, 1, 0);  // with 14 in place of 4: 79.2
+    CHECK_FALSE(reduced.takes_apart(memory, window, qkv.data(), bias.data(), 0));
+    auto only =
+        window;  // what all keys have in common does not matter, but for padding, whose key is the bias alone
+    only.paddings = 0;
+    fill(3, .1, 3);
+    CHECK(reduced.takes_apart(memory, only, qkv.data(), nullptr, 0));
+    CHECK(reduced.takes_apart(memory, window, qkv.data(), nullptr, 0));  // 50.9
+    fill(5, .1, 3);
+    CHECK(reduced.takes_apart(memory, only, qkv.data(), nullptr, 0));
+    CHECK_FALSE(reduced.takes_apart(memory, window, qkv.data(), nullptr, 0));  // 84.9
   }
   SECTION("results agree on both sides of the limit") {
     for (double const growth : {.5, 2., 4., 8.}) {  // of a score's factors

@@ -48,7 +48,7 @@ class forward {
     window_rows const& all = slot.window;
     if (lse)
       for (index_t p = 0; p < all.paddings; ++p) lse[all.padding[p]] = 0;
-    bool const apart = reduced_.takes_apart(all, slot.qkv, args_.qkv_b, head);
+    bool const apart = reduced_.takes_apart(memory, all, slot.qkv, args_.qkv_b, head);
     if (!apart && !reduced_.every() && !reduced_.collapse(all, false))
       return attend(slot, s_, all, all, bias_ + head * s_.tokens * s_.keys, head, lse, memory);
     T const* const powers =

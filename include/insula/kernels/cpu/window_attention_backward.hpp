@@ -82,7 +82,7 @@ class gradient {
     window_rows const& all = slot.window;
     clear_padding(slot, head);
     T* const along = table ? layout_.begin(memory, table) : nullptr;
-    bool const apart = reduced_.takes_apart(all, slot.qkv, args_.qkv_b, head);
+    bool const apart = reduced_.takes_apart(memory, all, slot.qkv, args_.qkv_b, head);
     if (!apart && !reduced_.every() && !reduced_.collapse(all, true)) {
       T const* const bias = bias_ + head * s_.tokens * s_.keys;
       attend(slot, s_, all, all, layout_, bias, head, lse, along, nullptr, memory);

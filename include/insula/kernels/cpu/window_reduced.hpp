@@ -61,9 +61,10 @@ class reduced_windows {
 
   /// Whether each region of a window may be attended to on its own. Every query is a key of its own region, so that a key j
   /// of another has at most the weight e^(-100 + (a_ij - a_ii)) beside it, a being scores without the mask; and
-  ///   a_ij - a_ii <= |q_i| (|k_j| + |k_i|) / sqrt(width) + (largest - smallest entry of the table).
-  /// What is left out is below the rounding of a sum. Not in windows that are small. qkv (rows, 3 channels) has no bias yet.
-  bool takes_apart(window_rows const& of, T const* qkv, T const* bias, index_t head) const {
+  ///   a_ij - a_ii <= |q_i| (|k_j - m| + |k_i - m|) / sqrt(width) + (largest - smallest entry of the table),
+  /// m being the mean key. What is left out is below the rounding of a sum. Not in windows that are small. qkv (rows, 3 channels)
+  /// has no bias yet.
+  bool takes_apart(scratch& memory, window_rows const& of, T const* qkv, T const* bias, index_t head) const {
     if (!of.mixed || !shifted_) return false;
     index_t saved = of.rows * s_.tokens;
     for (int i = 0; i < of.part_count; ++i) {
@@ -73,26 +74,32 @@ class reduced_windows {
     if (saved < least_pairs) return false;
     constexpr T negligible =
         sizeof(T) == 4 ? T(24) : T(45);  // e^-24 = 4e-11, e^-45 = 3e-20, of hundreds of keys
-    T largest_q = 0, largest_k = 0;
-    bool finite = true;  // what is not reaches every region
-    auto const offset = [&](T const* p, index_t part) {
-      return p ? p + part * s_.channels + head * s_.width : nullptr;
-    };
-    auto const square = [&](T const* from, T const* b) {
+    T const *const q = qkv + head * s_.width, *const k = q + s_.channels;
+    index_t const row = 3 * s_.channels;
+    T* const minus_mean = memory.take<T>(s_.width);
+    auto const factor = simd::broadcast(T(-1) / T(of.rows));
+    for_packs<T>(s_.width, [&](index_t e, auto n) {
+      auto sum = simd::zero<T>();
+      for (index_t r = 0; r < of.rows; ++r) sum += load<T>(k + r * row + e, n);
+      store<T>(minus_mean + e, sum * factor, n);
+    });
+    auto const square = [&](T const* from, T const* offset) {  // of |from + offset|
       auto sum = simd::zero<T>();
       for_packs<T>(s_.width, [&](index_t e, auto n) {
-        auto u = from ? load<T>(from + e, n) : simd::zero<T>();
-        if (b) u += load<T>(b + e, n);
+        auto u = load<T>(from + e, n);
+        if (offset) u += load<T>(offset + e, n);
         sum = simd::fma(u, u, sum);
       });
       return simd::sum<T>(sum);
     };
-    if (of.paddings > 0) largest_k = square(nullptr, offset(bias, 1));
+    // the bias is part of all keys, and the key of padding
+    T largest_q = 0, largest_k = of.paddings > 0 ? square(minus_mean, nullptr) : T(0);
+    bool finite = true;  // what is not reaches every region
     for (index_t r = 0; r < of.rows; ++r) {
-      T const* const row = qkv + r * 3 * s_.channels;
-      T const q = square(offset(row, 0), offset(bias, 0)), k = square(offset(row, 1), offset(bias, 1));
-      finite = finite && q + k < std::numeric_limits<T>::infinity();
-      largest_q = q > largest_q ? q : largest_q, largest_k = k > largest_k ? k : largest_k;
+      T const of_q = square(q + r * row, bias ? bias + head * s_.width : nullptr),
+              of_k = square(k + r * row, minus_mean);
+      finite = finite && of_q + of_k < std::numeric_limits<T>::infinity();
+      largest_q = of_q > largest_q ? of_q : largest_q, largest_k = of_k > largest_k ? of_k : largest_k;
     }
     T const most = 2 * std::sqrt(largest_q) * std::sqrt(largest_k) / std::sqrt(T(s_.width));
     return finite && most + ln2<T> * span_[head] <= 100 - negligible;
