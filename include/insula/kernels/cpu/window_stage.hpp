@@ -312,6 +312,7 @@ struct head_values {
 
   /// qkv (rows of the whole window, 3 channels) has no bias yet.
   void pack(sizes<T> const& s, window_rows const& window, T const* qkv, T const* bias, index_t head) {
+    constexpr index_t ahead = 8;  // rows: a window's qkv may be more than the L2 cache holds
     index_t const c = s.channels, offset = head * s.width;
     auto const query_scale = simd::broadcast(T(double(log2e<double>) / std::sqrt(double(s.width))));
     auto const copy = [&](T const* from, T const* b, auto factor, T* to) {
@@ -327,6 +328,8 @@ struct head_values {
     auto const part = [&](index_t p) { return bias ? bias + p * c + offset : nullptr; };
     for (index_t r = 0; r < window.rows; ++r) {
       T const* from = qkv + (window.first + r) * 3 * c + offset;
+      for (index_t p = 0; p < 3 && r + ahead < window.rows; ++p)
+        __builtin_prefetch(from + (3 * ahead + p) * c, 0, 3);
       copy(from, part(0), scaled, q + r * s.row);
       copy(from + c, part(1), plain, k + window.token[r] * s.row);
       copy(from + 2 * c, part(2), plain, v + window.token[r] * s.row);
