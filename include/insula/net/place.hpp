@@ -108,7 +108,7 @@ struct placement {
       l.join(life[a]);
     unite(a, b);
   }
-  /// In which order to place: larger ones first; of one size, those first that the forward pass leaves for longest.
+  /// In which order to place: larger ones first; of one size, those whose first life ends last.
   constexpr bool goes_before(int a, int b) const {
     return size[a] > size[b] || (size[a] == size[b] && life[a].to > life[b].to);
   }

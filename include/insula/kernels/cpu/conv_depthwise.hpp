@@ -37,7 +37,8 @@ struct depthwise_cut {
     c.row_blocks = ceil_divide(hl.count, rows), c.rows = ceil_divide(hl.count, c.row_blocks);
     c.row_blocks = ceil_divide(hl.count, c.rows);
     index_t const tasks = l.batch * c.row_blocks * c.chunks;
-    c.slabs = clamp(ceil_divide(8, tasks), 1, clamp(dl.count / 4, 1, dl.count));
+    constexpr index_t least_tasks = 8;  // slabs read the planes between them twice
+    c.slabs = clamp(ceil_divide(least_tasks, tasks), 1, clamp(dl.count / 4, 1, dl.count));
     c.planes = ceil_divide(dl.count, c.slabs), c.slabs = ceil_divide(dl.count, c.planes);
     return c;
   }
