@@ -89,6 +89,18 @@ TEST_CASE("scratch memory is aligned, disjoint, and taken from the system only o
   CHECK(s.bytes() == bytes);
 }
 
+TEST_CASE("scratch memory has room behind a large block for what little follows") {
+  scratch_stack s;
+  auto const start = s.here();
+  auto const calls = host_memory().calls.load();
+  auto* const large = s.take<std::byte>(64 << 20);
+  auto* const little = s.take<std::byte>(1 << 20);
+  CHECK(host_memory().calls.load() == calls + 1);
+  CHECK(little == large + (64 << 20));
+  s.release(start);
+  CHECK(s.take<std::byte>(64 << 20) == large);  // nothing was merged
+}
+
 TEST_CASE("workers wake beside the caller, and may run anywhere afterwards") {
   int const processors = usable_threads();
   if (processors < 2) return;

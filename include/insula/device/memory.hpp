@@ -123,12 +123,14 @@ class scratch_stack {
 
  private:
   static constexpr std::size_t most_blocks = 64, first_block = std::size_t{256} << 10;
+  static constexpr std::size_t spare = std::size_t{1} << 20;  // of large blocks: for what little may follow
 
   void add(std::size_t bytes) {
     check(count_ < most_blocks, "scratch_stack: more than ", most_blocks, " blocks; release what is taken");
     std::size_t const have = this->bytes();
     std::size_t n = bytes > have ? bytes : have;
     if (n < first_block) n = first_block;
+    if (n >= huge_page) n += spare;  // pages that are never touched cost nothing
     blocks_[count_++] = memory_block(n);
     used_ = 0;
   }
