@@ -52,6 +52,7 @@ template <class O, fixed_string Smooth>
 using decoder_norm =
     named<Smooth, named<"norm", swin::detail::norm_act<O::decoder_groups, activation::gelu>>>;
 
+/// One level: p = smooth(up(p) + lateral(f)).
 template <class O, int Tap, fixed_string Lateral, fixed_string Smooth>
 using decoder_level = seq<decoder_convolution<O, Tap, Lateral, Smooth>, decoder_norm<O, Smooth>>;
 

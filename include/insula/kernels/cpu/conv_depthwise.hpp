@@ -139,18 +139,23 @@ struct depthwise_ring {
         for (index_t r = 0; r < all; ++r)
           simd::store(row_memory + r * register_size + q * w, simd::zero<T>());
       T const* const row = x + (row_start + from * channels_all);
-      if (full && all == 4)
-        pack_places<4>(end - from, row, row_memory + from * w);
-      else if (full && all == 2)
-        pack_places<2>(end - from, row, row_memory + from * w);
+      T* const to = row_memory + from * w;
+      if (!full)
+        pack_places(end - from, row, to);
+      else if (all == 4)
+        pack_places<4>(end - from, row, to);
+      else if (all == 3)
+        pack_places<3>(end - from, row, to);
+      else if (all == 2)
+        pack_places<2>(end - from, row, to);
       else
-        pack_places(end - from, row, row_memory + from * w);
+        pack_places<1>(end - from, row, to);
       for (index_t q = end; q < count; ++q)
         for (index_t r = 0; r < all; ++r)
           simd::store(row_memory + r * register_size + q * w, simd::zero<T>());
     }
   }
-  /// All registers of a place: their lines are neighbours.
+  /// All registers of a place, of which there are 4 at most (depthwise_cut): their lines are neighbours.
   template <int Registers>
   INSULA_INLINE void pack_places(index_t count, T const* from, T* to) const {
     for (index_t q = 0; q < count; ++q, from += l.in_channels, to += w) {
@@ -158,6 +163,7 @@ struct depthwise_ring {
       for (int r = 0; r < Registers; ++r) simd::store(to + r * register_size, simd::load(from + r * w));
     }
   }
+  /// The same where the last register is not full.
   void pack_places(index_t count, T const* from, T* to) const {
     index_t const all = registers();
     for (index_t q = 0; q < count; ++q, from += l.in_channels, to += w)
