@@ -3,6 +3,7 @@
 #include "insula/kernels/cpu/conv.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <type_traits>
 #include <vector>
@@ -142,7 +143,47 @@ void compare_conv(op::conv3d_geometry const& g, std::uint64_t seed,
   compare(g, seed, policy, chooses ? policy : conv_policy::exact);
 }
 
+#ifdef INSULA_SLIDES_IN_ASSEMBLER
+/// The depth-wise tile in assembler against the loop that compilers make, bit by bit: rows of taps in any order, outputs apart.
+template <int K, int M>
+void check_slide_tile(index_t count) {
+  INFO(K << " taps, " << M << " outputs, " << count << " rows");
+  constexpr index_t w = simd::width<float>, row = (M + K - 1) * w, apart = w + 5;
+  std::vector<float> x(std::size_t(count * row)), taps(std::size_t(count * K * w)), y(std::size_t(M * apart));
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = float(testing::filler(1, i));
+  for (std::size_t i = 0; i < taps.size(); ++i) taps[i] = float(testing::filler(2, i));
+  std::fill(y.begin(), y.end(), std::numeric_limits<float>::quiet_NaN());
+  std::vector<simd::stretch> at;
+  for (index_t i = 0; i < count; ++i) at.push_back({(count - 1 - i) * row, i * K * w});
+  simd::pack<float> sum[M];
+  for (auto& s : sum) s = simd::zero<float>();
+  for (auto const& s : at) detail::conv::slide<float, K, M>(x.data() + s.a, taps.data() + s.b, sum);
+  for (index_t asks : {0, 1, M / 2}) {
+    std::vector<float> z = y, written(64);
+    simd::slide_tile<K, M>({x.data(), taps.data(), at.data(), at.data() + count, z.data(), 4 * apart, asks,
+                            x.data(), 4, written.data(), 4});
+    for (int m = 0; m < M; ++m) {
+      std::vector<float> expected(std::size_t{w});
+      simd::store(expected.data(), sum[m]);
+      CHECK(std::equal(expected.begin(), expected.end(), z.begin() + m * apart));
+      CHECK(std::all_of(z.begin() + m * apart + w, z.begin() + (m + 1) * apart,
+                        [](float v) { return std::isnan(v); }));
+    }
+  }
+}
+#endif
+
 }  // namespace
+
+#ifdef INSULA_SLIDES_IN_ASSEMBLER
+TEST_CASE("depth-wise tiles in assembler give the bits of the portable loop") {
+  for (index_t count : {1, 4, 9, 25}) {
+    check_slide_tile<3, 12>(count), check_slide_tile<3, 8>(count);
+    check_slide_tile<5, 12>(count), check_slide_tile<5, 8>(count);
+    check_slide_tile<7, 12>(count), check_slide_tile<7, 8>(count);
+  }
+}
+#endif
 
 TEST_CASE("the plain gradients are the adjoints of the plain convolution") {
   context<insula::plain> cx;

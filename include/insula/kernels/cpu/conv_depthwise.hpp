@@ -4,6 +4,7 @@
 
 #include "insula/kernels/cpu/conv_direct.hpp"
 #include "insula/kernels/cpu/conv_weights.hpp"
+#include "insula/kernels/cpu/slide_tile_avx2.hpp"
 #include "insula/kernels/cpu/stream.hpp"
 
 namespace insula::detail::conv {
@@ -225,15 +226,47 @@ struct depthwise_ahead {
   T const* half = nullptr;
 };
 
+/// Stores M outputs, register i of which is sum(i), plus what they start from.
+template <scalar T, int M, class Sum>
+INSULA_INLINE void store_slide(depthwise_column<T> const& c, T* y, depthwise_ahead<T> ahead, Sum const& sum) {
+  bool const full = c.last == simd::width<T>;
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i, y += c.y_step) {
+    simd::pack<T> v = sum(i);
+    if (T const* rest = c.adds ? y : c.bias) v += full ? simd::load(rest) : simd::load(rest, c.last);
+    if (c.past_cache) {
+      if (ahead.half) simd::stream(y - simd::width<T>, simd::load(ahead.half + i * simd::width<T>));
+      simd::stream(y, v);
+    } else if (full)
+      simd::store(y, v);
+    else
+      simd::store(y, v, c.last);
+  }
+}
+
 /// M outputs from position `from` on. `at`: in a, rows of x; in b, rows of taps; y: the first of them. What is `ahead` is asked for
 /// with the rows of taps, two places at a time: all at once would wait for one another.
 template <scalar T, int K, int M>
 void slide_tile(depthwise_column<T> const& c, stretch const* at, index_t count, index_t from, T* y,
                 depthwise_ahead<T> ahead) {
+  constexpr index_t w = simd::width<T>;
+  T const* const x = c.x + from * c.stride * w;
+#ifdef INSULA_SLIDES_IN_ASSEMBLER
+  if constexpr (simd::has_slide_tile<T, K, M>)
+    if (count > 0) {
+      alignas(simd::register_bytes) T sums[M * w];
+      bool const direct = !c.adds && !c.bias && !c.past_cache && c.last == w;
+      bool const reads = ahead.read, writes = reads && ahead.written;
+      simd::slide_tile<K, M>({x, c.w, at, at + count, direct ? y : sums, 4 * (direct ? c.y_step : w),
+                              reads ? M / 2 : 0, ahead.read, 4 * c.read_step, writes ? ahead.written : sums,
+                              writes ? 4 * c.y_step : 0});
+      if (!direct) store_slide<T, M>(c, y, ahead, [&](int i) { return simd::load(sums + i * w); });
+      return;
+    }
+#endif
   simd::pack<T> sum[M];
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) sum[i] = simd::zero<T>();
-  T const* const x = c.x + from * c.stride * simd::width<T>;
   int left = ahead.read ? M : 0;
   bool const writes = ahead.written;
   for (index_t s = 0; s < count; ++s) {
@@ -247,25 +280,17 @@ void slide_tile(depthwise_column<T> const& c, stretch const* at, index_t count, 
       ahead.read += c.read_step;
     }
   }
-  bool const full = c.last == simd::width<T>;
-#pragma GCC unroll 16
-  for (int i = 0; i < M; ++i, y += c.y_step) {
-    if (T const* rest = c.adds ? y : c.bias) sum[i] += full ? simd::load(rest) : simd::load(rest, c.last);
-    if (c.past_cache) {
-      if (ahead.half) simd::stream(y - simd::width<T>, simd::load(ahead.half + i * simd::width<T>));
-      simd::stream(y, sum[i]);
-    } else if (full)
-      simd::store(y, sum[i]);
-    else
-      simd::store(y, sum[i], c.last);
-  }
+  store_slide<T, M>(c, y, ahead, [&](int i) { return sum[i]; });
 }
 
 inline constexpr index_t longest_slide = 12;
 
-/// The longest tile that fits the outputs left. Without AVX-512 twelve sums leave registers for three taps.
-inline index_t slide_length(index_t left, index_t taps) {
-  index_t const most = simd::register_count == 32 || taps <= 3 ? longest_slide : 8;
+/// The longest tile that fits the outputs left. Without AVX-512 twelve sums leave registers for three taps; tiles in assembler take
+/// more by threes and twos.
+template <scalar T>
+index_t slide_length(index_t left, index_t taps) {
+  bool const any_taps = simd::register_count == 32 || simd::has_slide_tile<T, 7, longest_slide>;
+  index_t const most = any_taps || taps <= 3 ? longest_slide : 8;
   for (index_t length : {longest_slide, index_t{8}, index_t{4}, index_t{2}, index_t{1}})
     if (length <= left && length <= most) return length;
   return 0;
@@ -352,7 +377,7 @@ void convolve_depthwise(context<cpu>& cx, lattice const& l, T const* x, T const*
       }
       index_t const od = dl.first + d * dl.step;
       for (index_t q = 0, length; q < wl.count; q += length) {
-        length = slide_length(wl.count - q, wl.taps);
+        length = slide_length<T>(wl.count - q, wl.taps);
         if (!asks) ring.prefetch(d, q, wl.count);
         for (index_t r = 0; r < ring.registers(); ++r) {
           index_t const channel = ring.channel + r * width;

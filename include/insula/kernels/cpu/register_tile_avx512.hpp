@@ -8,14 +8,7 @@
 
 #include "insula/kernels/cpu/register_tile.hpp"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define INSULA_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define INSULA_SANITIZED 1
-#endif
-#endif
-#if defined(INSULA_AVX512) && defined(__x86_64__) && !defined(INSULA_SANITIZED)
+#if defined(INSULA_AVX512) && defined(INSULA_ASSEMBLER)
 #define INSULA_TILES_IN_ASSEMBLER 1
 #endif
 

@@ -18,6 +18,18 @@
 #include <immintrin.h>
 #endif
 
+// Kernels written in assembler are for what checks no memory: sanitizers cannot look inside.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define INSULA_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define INSULA_SANITIZED 1
+#endif
+#endif
+#if defined(__x86_64__) && !defined(INSULA_SANITIZED)
+#define INSULA_ASSEMBLER 1
+#endif
+
 /// For what must not become a call. Functions that only prefetch need it: g++ takes them for functions without effect, and drops calls
 /// of them.
 #define INSULA_INLINE inline __attribute__((always_inline))
