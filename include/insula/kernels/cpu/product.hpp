@@ -243,6 +243,9 @@ class weight_gradient {
     return most < 2 * block_rows ? 2 * block_rows : most;
   }
 
+  /// First row of a chunk, or of none.
+  index_t begin_of(index_t chunk) const { return chunk < chunks_.count ? chunks_.begin(chunk) : chunks_.n; }
+
   /// One block of gw over one chunk of rows: `=` unless adds.
   void add_tile(context<cpu>& cx, int worker, index_t chunk, index_t input, index_t output, T* gw, T* gb,
                 bool adds) const {
@@ -261,16 +264,17 @@ class weight_gradient {
         if (sums) add_column_sums(depth, c_.width_of(p), panel, sum + c_.first(p) - first);
       }
       // what the next block of rows reads is asked for meanwhile: x by the first panel, shares of gy by the others
-      bool const more = row + 2 * block_rows <= chunks_.end(chunk), all = more && inputs_.count == 1;
+      index_t const later = left > block_rows ? row + block_rows : begin_of(chunk + cx.pool.size());
+      bool const more = later + block_rows <= chunks_.n, all = more && inputs_.count == 1;
       index_t const share = block_rows * c_.n / (p1 - p0 > 1 ? p1 - p0 - 1 : 1);
-      T const* next = all ? x_ + (row + block_rows) * in_ : nullptr;
+      T const* next = all ? x_ + later * in_ : nullptr;
       index_t count = block_rows * in_;
       for (index_t p = p0; gw_ && p < p1; ++p) {
         simd::panel_product<true>(inputs_.end(input) - i0, c_, p, p + 1, depth, x_ + row * in_ + i0, in_,
                                   simd::right_operand<T>{slab, depth, 0, first}, 0,
                                   {nullptr, adds || row > chunks_.begin(chunk)}, gw + i0 * c_.n, c_.n,
                                   {nullptr, next, count});
-        next = more ? gy_ + (row + block_rows) * c_.n + (p - p0) * share : nullptr, count = share;
+        next = more ? gy_ + later * c_.n + (p - p0) * share : nullptr, count = share;
       }
     }
     if (!sums) return;
