@@ -152,17 +152,20 @@ struct kernel<op::batch_norm, cpu, T> {
   static void write(context<cpu>& cx, op::batch_norm::args<T> const& a, detail::batch::affine<T> const& f) {
     index_t const channels = a.channels;
     run_chunks(cx, a.rows, chunk_rows(channels), [&](index_t begin, index_t end, index_t, int) {
-      auto const take = [&](index_t from, index_t rows, index_t c, auto registers, auto lanes) {
-        constexpr int V = decltype(registers)::value;
+      auto const take = [&, x = a.x, skip = a.skip, y = a.y](index_t from, auto rows, index_t c,
+                                                             auto registers, auto lanes) {
+        constexpr int V = decltype(registers)::value, N = V * int(rows());
         detail::line<V, T> const m(f.mean + c, lanes), k(f.factor + c, lanes), o(f.offset + c, lanes);
-        for (index_t row = 0; row < rows; ++row)
-#pragma GCC unroll 4
-          for (int v = 0; v < V; ++v) {
-            index_t const at = from + row * channels + v * simd::width<T>;
-            auto u = simd::fma(simd::load(a.x + at, lanes) - m[v], k[v], o[v]);
-            if (a.skip) u += simd::load(a.skip + at, lanes);
-            simd::put<Past>(a.y + at, simd::activated<Act, T>(u), lanes);
-          }
+        auto const at = [&](int i) { return from + i / V * channels + i % V * simd::width<T>; };
+        simd::pack<T> u[N];
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) {
+          u[i] = simd::fma(simd::load(x + at(i), lanes) - m[i % V], k[i % V], o[i % V]);
+          if (skip) u[i] += simd::load(skip + at(i), lanes);
+        }
+        simd::activate_all<Act, T>(u);
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) simd::put<Past>(y + at(i), u[i], lanes);
       };
       detail::each_rows<T>(begin, end, channels, take);
       if constexpr (Past) simd::end_stream();

@@ -74,15 +74,17 @@ struct group_chunks {
 inline constexpr index_t rows_at_once = 2;
 
 /// Calls f(at, rows, c, registers, lanes) for all channels of the rows [begin, end), rows_at_once of them at a time and line by
-/// line: at is where channel c of the first one is.
+/// line: at is where channel c of the first one is. rows and registers are known to the compiler.
 template <scalar T, class F>
 INSULA_INLINE void each_rows(index_t begin, index_t end, index_t channels, F f) {
-  for (index_t r = begin; r < end; r += rows_at_once) {
-    index_t const rows = end - r < rows_at_once ? end - r : rows_at_once;
+  auto const some = [&]<index_t Rows>(index_t r, std::integral_constant<index_t, Rows> rows) {
     simd::each_columns<T, simd::line_registers<T>>(channels, [&](index_t c, auto registers, auto lanes) {
       f(r * channels + c, rows, c, registers, lanes);
     });
-  }
+  };
+  index_t r = begin;
+  for (; r + rows_at_once <= end; r += rows_at_once) some(r, std::integral_constant<index_t, rows_at_once>{});
+  for (; r < end; ++r) some(r, std::integral_constant<index_t, 1>{});
 }
 
 /// V registers, one behind the other.
@@ -258,22 +260,24 @@ struct kernel<op::group_norm, cpu, T> {
       T const* const mean = affine + n * 3 * channels;
       T const *const factor = mean + channels, *const offset = factor + channels;
       index_t const sample = n * a.positions;
-      auto const take = [&](index_t from, index_t rows, index_t c, auto registers, auto lanes) {
-        constexpr int V = decltype(registers)::value;
+      auto const take = [&](index_t from, auto rows, index_t c, auto registers, auto lanes) {
+        constexpr int V = decltype(registers)::value, N = V * int(rows());
         detail::line<V, T> const m(mean + c, lanes), f(factor + c, lanes), o(offset + c, lanes);
-        for (index_t row = 0; row < rows; ++row)
-#pragma GCC unroll 4
-          for (int v = 0; v < V; ++v) {
-            index_t const at = from + row * channels + v * simd::width<T>;
-            if constexpr (Act == activation::gelu) {
-              // A GELU is so long that the machine, which looks some hundred instructions ahead, would not see what comes.
-              if constexpr (!Past) __builtin_prefetch(a.y + at + 2048 / sizeof(T), 1);
-              __builtin_prefetch(a.x + at + 2048 / sizeof(T));
-            }
-            auto u = simd::fma(simd::load(a.x + at, lanes) - m[v], f[v], o[v]);
-            if (a.skip) u += simd::load(a.skip + at, lanes);
-            simd::put<Past>(a.y + at, simd::activated<Act, T>(u), lanes);
+        auto const at = [&](int i) { return from + i / V * channels + i % V * simd::width<T>; };
+        simd::pack<T> u[N];
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) {
+          if constexpr (Act == activation::gelu) {
+            // A GELU is so long that the machine, which looks some hundred instructions ahead, would not see what comes.
+            if constexpr (!Past) __builtin_prefetch(a.y + at(i) + 2048 / sizeof(T), 1);
+            __builtin_prefetch(a.x + at(i) + 2048 / sizeof(T));
           }
+          u[i] = simd::fma(simd::load(a.x + at(i), lanes) - m[i % V], f[i % V], o[i % V]);
+          if (a.skip) u[i] += simd::load(a.skip + at(i), lanes);
+        }
+        simd::activate_all<Act, T>(u);
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) simd::put<Past>(a.y + at(i), u[i], lanes);
       };
       detail::each_rows<T>(sample + begin, sample + end, channels, take);
       if constexpr (Past) simd::end_stream();
@@ -368,25 +372,32 @@ struct kernel<op::group_norm_grad, cpu, T> {
     T const *const factor = mean + channels, *const offset = factor + channels;
     simd::clear(2 * channels, sums);
     index_t const sample = n * a.positions;
-    auto const take = [&](index_t from, index_t rows, index_t c, auto registers, auto lanes) {
-      constexpr int V = decltype(registers)::value, w = simd::width<T>;
+    auto const take = [&](index_t from, auto rows, index_t c, auto registers, auto lanes) {
+      constexpr int V = decltype(registers)::value, N = V * int(rows()), w = simd::width<T>;
       detail::line<V, T> const m(mean + c, lanes), f(factor + c, lanes), o(offset + c, lanes);
       detail::line<V, T> total(sums + c, lanes), slope(sums + channels + c, lanes);
-      for (index_t row = 0; row < rows; ++row)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) {
-          index_t const at = from + row * channels + v * w;
-          auto const d = simd::load(a.x + at, lanes) - m[v];
-          auto gu = simd::load(a.gy + at, lanes);
-          if constexpr (Act != activation::none) {
-            auto u = simd::fma(d, f[v], o[v]);
-            if (a.skip) u += simd::load(a.skip + at, lanes);
-            gu = simd::through_activation<Act, T>(u, gu);
-            if (kept) simd::store(kept + at, gu, lanes);
-          }
-          total.part[v] += gu;
-          slope.part[v] = simd::fma(gu, d, slope[v]);
+      auto const at = [&](int i) { return from + i / V * channels + i % V * w; };
+      simd::pack<T> gu[N], u[N], d[N];
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) {
+        gu[i] = simd::load(a.gy + at(i), lanes);
+        d[i] = simd::load(a.x + at(i), lanes) - m[i % V];
+        if constexpr (Act != activation::none) {
+          u[i] = simd::fma(d[i], f[i % V], o[i % V]);
+          if (a.skip) u[i] += simd::load(a.skip + at(i), lanes);
         }
+      }
+      if constexpr (Act != activation::none) {
+        simd::through_activation_all<Act, T>(u, gu);
+        if (kept)
+#pragma GCC unroll 8
+          for (int i = 0; i < N; ++i) simd::store(kept + at(i), gu[i], lanes);
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) {
+        total.part[i % V] += gu[i];
+        slope.part[i % V] = simd::fma(gu[i], d[i], slope[i % V]);
+      }
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
         simd::store(sums + c + v * w, total[v], lanes);
