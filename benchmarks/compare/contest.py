@@ -8,6 +8,7 @@ import time
 
 import machine
 import numpy as np
+import tensors
 import torch
 
 SHORTEST = 5e-3  # seconds of one repetition, many times the clocks' resolution
@@ -41,6 +42,15 @@ class Rival:
 
     def __init__(self, name, run, result, limit=1e-5, compiled=False):
         self.name, self.run, self.result, self.limit, self.compiled = name, run, result, limit, compiled
+
+
+class Passes:
+    """The passes over memory that a computation cannot do without, alone, in a process of their own that takes its turns: a bound that
+    was measured where insula and its peers were. task: what compare_worker makes."""
+
+    def __init__(self, name, program, threads, task, inputs):
+        self.name, self.worker = name, tensors.Worker(program, threads)
+        self.worker.make(task, inputs)
 
 
 def spread(times):
@@ -97,8 +107,8 @@ class Contest:
         return False
 
     def timed(self, rival, times):
-        if rival is None:
-            t = self.worker.run(times)
+        if rival is None or isinstance(rival, Passes):
+            t = (rival or self).worker.run(times)
             return t["wall"], t["cpu"]
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(times):
@@ -130,11 +140,14 @@ class Contest:
         entries.append([None, "insula", largest(errors), within(errors, limit), first])
         return entries
 
-    def hold(self, group, name, needs, task, inputs, rivals, limit=1e-5):
+    def hold(self, group, name, needs, task, inputs, rivals, limit=1e-5, passes=()):
         """The first rival is the reference of agreement; insula is one more rival, in its own process. needs: what the
-        computation cannot do without, see work.py."""
+        computation cannot do without, see work.py. passes: tasks that only pass over memory, by name, run as often at a time as
+        insula."""
         o = self.options
         entries = self.entries(group, name, task, inputs, rivals, limit)
+        alone = [Passes(n, o.worker, o.threads, t, inputs) for n, t in passes]
+        entries[-1:-1] = [[p, p.name, 0.0, True, self.timed(p, 1)[0]] for p in alone]
         records = []
         for rival, _, _, _, wall in entries:
             if wall < LONG or (rival and rival.compiled):  # the first time compiles, maps memory, fills caches
@@ -142,6 +155,9 @@ class Contest:
             fewest = 1 if wall > VERY_LONG and o.fewest < 4 else o.fewest
             inner = max(1, min(100000, int(SHORTEST / max(wall, 1e-7)) + 1))
             records.append({"inner": inner, "fewest": fewest, "wall": [], "cpu": []})
+        for entry, r in zip(entries, records):
+            if isinstance(entry[0], Passes):
+                r["inner"] = records[-1]["inner"]  # insula's
         waited = machine.wait_for_idle(o.wait) if o.wait > 0 else 0.0
         others, worker_cpu, turn, again = machine.Neighbours(), 0.0, 0, True
         while again:
@@ -155,12 +171,14 @@ class Contest:
                 if o.threads > 1:
                     wait_for_own_threads()
                 wall, cpu = self.timed(entries[i][0], r["inner"])
-                worker_cpu += cpu if entries[i][0] is None else 0.0
+                worker_cpu += cpu if entries[i][0] is None or isinstance(entries[i][0], Passes) else 0.0
                 r["wall"].append(wall / r["inner"])
                 r["cpu"].append(cpu / r["inner"])
                 again = True
             turn += 1
         busy = others.processors(worker_cpu)
+        for p in alone:
+            p.worker.close()
         for (_, rival, error, agrees, _), r in zip(entries, records):
             self.disagreements += rival == "insula" and not agrees
             say(group=group, case=name, rival=rival, threads=o.threads, error=error, agrees=agrees,

@@ -169,7 +169,7 @@ def attention(contest, options):
                          {"qkv": array(qkv), "go": array(go)}, rivals)
 
 
-def paired(contest, options, group, label, needs, f, operands, gy, outputs, task, inputs, limit=1e-5, layouts=(None,)):
+def paired(contest, options, group, label, needs, f, operands, gy, outputs, task, inputs, limit=1e-5, layouts=(None,), passes=()):
     """Eager and compiled PyTorch of f against insula; layouts: memory formats of 5D operands."""
     rivals = []
     for layout in layouts:
@@ -184,7 +184,7 @@ def paired(contest, options, group, label, needs, f, operands, gy, outputs, task
                 ops = {n: t.clone().requires_grad_() for n, t in ops.items()}
             module = Module(function, ops, formed(gy) if gy is not None else None, outputs)
             rivals.append(module.rival(name, limit, name.endswith("compiled")))
-    contest.hold(group, label, needs, task, inputs, rivals, limit)
+    contest.hold(group, label, needs, task, inputs, rivals, limit, passes)
 
 
 def linear(contest, options):
@@ -250,12 +250,17 @@ def hold_pointwise(contest, options, group, kind, label, f, operands, task, limi
     inputs = {n: array(turn[n](t)) for n, t in operands.items()}
     inputs["gy"] = array(outputs["y"](gy))
     numbers = sum(t.numel() for t in operands.values())
+    passes = ()
     if group == "norm":
+        sizes = {"y": gy.numel(), "gy": gy.numel(), **{n: operands["x"].numel() for n in ("x", "gx", "skip", "gskip")}}
+        task_of = lambda past: {"op": "passes", "pass": kind, "past": past, "sizes": sizes, "blocks": 512, "passes": [
+            {"read": r, "written": w} for r, w in work.norm_passes(kind, "skip" in operands)]}
+        passes = (("insula, passes alone", task_of(False)), ("insula, passes alone, past the cache", task_of(True)))
         needs = work.norm(kind, operands["x"].numel(), numbers - operands["x"].numel(), gy.numel())
     else:
         needs = work.pointwise(kind, numbers, gy.numel())
     paired(contest, options, group, label, needs, f, operands, gy if kind == "step" else None, outputs,
-           {**task, "pass": kind}, inputs, limit, LAYOUTS if volumes else (None,))
+           {**task, "pass": kind}, inputs, limit, LAYOUTS if volumes else (None,), passes)
 
 
 def group_norms(contest, options):

@@ -52,8 +52,8 @@ SECTIONS = {"Convolutions": ("conv3", "conv3_wide", "conv_other", "depthwise", "
             "Losses, optimisers, augmentation": ("info_nce", "update", "augment"), "Whole steps": ("step", "simclr")}
 
 
-def seconds(line):
-    return line["cpu_s" if line["threads"] == 1 else "wall_s"]["median"]
+def seconds(line, which="median"):
+    return line["cpu_s" if line["threads"] == 1 else "wall_s"][which]
 
 
 class Ceilings:
@@ -104,11 +104,13 @@ class Ceilings:
 
 
 class Pair:
-    """insula and one peer in one contest."""
+    """insula and one peer in one contest; alone: the passes over memory alone, where they were measured."""
 
-    def __init__(self, own, peer, ceilings):
+    def __init__(self, own, peer, ceilings, alone=()):
         self.own, self.peer, self.ratio = own, peer, seconds(peer) / seconds(own)
         least = ceilings.least_seconds(own)
+        if alone:  # not more than insula itself took at its fastest, which passes over as much
+            least = max(least or 0.0, min(seconds(l, "least") for l in [own, *alone]))
         self.largest = seconds(peer) / least if least else None  # the ratio of a program that reaches the machine's bound
 
 
@@ -130,7 +132,8 @@ class Results:
         lines = self.contests[key].get(source, {}).get(threads, [])
         own = [l for l in lines if l["rival"] == "insula"]
         peers = [l for l in lines if not l["rival"].startswith("insula") and l["agrees"] and re.search(pattern, l["rival"])]
-        return Pair(own[0], min(peers, key=seconds), self.ceilings) if own and peers else None
+        alone = [l for l in lines if l["rival"].startswith("insula, passes alone")]
+        return Pair(own[0], min(peers, key=seconds), self.ceilings, alone) if own and peers else None
 
     def pair(self, key, threads, pattern):
         """As of_source; where several programs held the same contest, that with the least ratio. Without older versions."""
@@ -323,7 +326,8 @@ def markdown(data):
            "core (of 3^3 convolutions with stride 1 a quarter of the operations, as Winograd's F(4,4) needs; a softmax's "
            "exponentials beside them, and one for every GELU) and of bytes over bandwidth, every input read and every output written "
            "once; of activations, pooling and norms the passes that must follow one another, each at the speed of reading, adding or "
-           "copying alone, by what it does, or the fastest of all where it writes more than it reads. A goal "
+           "copying alone, by what it does, or the fastest of all where it writes more than it reads; of fused norms those passes as a "
+           "program that does nothing else made them in turn with the rivals, at its fastest, if that took longer. A goal "
            "above it is out of reach of any program here."
            + (f" {' and '.join(results.older)}: against the same goals, with how many cases reach them." if results.older else ""),
            "", *summary(results), "", *losses(results)]

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "insula/data/affine_augment.hpp"
 #include "insula/data/intensity_augment.hpp"
+#include "insula/kernels/cpu/stream.hpp"
 #include "insula/op/attention.hpp"
 #include "insula/op/batch_norm.hpp"
 #include "insula/op/conv.hpp"
@@ -43,6 +46,28 @@ activation activation_of(json const& j) {
   fail("task: unknown activation ", name);
 }
 
+/// Reads n numbers, a multiple of the registers'.
+float read_all(float const* x, index_t n) {
+  constexpr index_t w = simd::width<float>, step = 8;
+  simd::pack<float> total[step] = {};
+  index_t i = 0;
+  for (; i + step * w <= n; i += step * w)
+#pragma GCC unroll 8
+    for (index_t k = 0; k < step; ++k) total[k] += simd::load(x + i + k * w);
+  for (; i + w <= n; i += w) total[0] += simd::load(x + i);
+  for (index_t k = 1; k < step; ++k) total[0] += total[k];
+  return simd::sum<float>(total[0]);
+}
+void write_all(bool past, float* y, index_t n, float value) {
+  simd::pack<float> const v = simd::broadcast(value);
+  constexpr index_t w = simd::width<float>;
+  if (past) {
+    for (index_t i = 0; i + w <= n; i += w) simd::stream(y + i, v);
+  } else {
+    for (index_t i = 0; i + w <= n; i += w) simd::store(y + i, v);
+  }
+}
+
 }  // namespace
 
 task::task(context<cpu>& context, json const& description, safetensors_file const& inputs)
@@ -58,6 +83,7 @@ task::task(context<cpu>& context, json const& description, safetensors_file cons
                                                             {"batch_norm_pool", &task::batch_norm_pool},
                                                             {"max_pool", &task::max_pool},
                                                             {"activation", &task::alone},
+                                                            {"passes", &task::passes},
                                                             {"info_nce", &task::info_nce},
                                                             {"update", &task::update},
                                                             {"augment", &task::augment},
@@ -391,6 +417,47 @@ void task::alone() {
   run_ = [=, this] {
     insula::run<op::activate, cpu, float>(cx_, {n, act, x, y});
     insula::run<op::activate_grad, cpu, float>(cx_, {n, act, x, gy, false, gx});
+  };
+}
+
+/// The passes over memory that a norm makes, and no arithmetic but sums that keep the reads: of every pass some arrays are read and some
+/// written, block by block, every second pass from the end, where the caches hold what was met last. "past": stores past the caches.
+void task::passes() {
+  struct pass {
+    std::vector<std::pair<float const*, index_t>> read;
+    std::vector<std::pair<float*, index_t>> written;
+  };
+  std::vector<pass> all;
+  std::map<std::string, index_t> const sizes = description_.at("sizes").get<std::map<std::string, index_t>>();
+  for (json const& described : description_.at("passes")) {
+    pass& p = all.emplace_back();
+    for (std::string const name : described.at("read")) {
+      index_t const n = sizes.at(name);
+      p.read.emplace_back(arrays_.contains(name) ? arrays_.at(name).data() : in(name, n), n);
+    }
+    for (std::string const name : described.at("written")) {
+      index_t const n = sizes.at(name);
+      p.written.emplace_back(arrays_.contains(name) ? arrays_.at(name).data() : out(name, n), n);
+    }
+  }
+  index_t const blocks = number("blocks");
+  constexpr index_t parts = 16;  // of a block: reads and writes overlap
+  bool const past = description_.at("past").get<bool>();
+  float* const sums = out("sums", blocks);
+  run_ = [=, this, passes = std::move(all)] {
+    for (std::size_t k = 0; k < passes.size(); ++k)
+      cx_.pool.run(blocks, [&](index_t block, int) {
+        index_t const b = k % 2 ? blocks - 1 - block : block;
+        float total = 0;
+        for (index_t part = b * parts; part < (b + 1) * parts; ++part) {
+          auto const begin = [&](index_t n) { return n * part / (blocks * parts) / 16 * 16; };
+          auto const count = [&](index_t n) { return n * (part + 1) / (blocks * parts) / 16 * 16 - begin(n); };
+          for (auto const& [p, n] : passes[k].read) total += read_all(p + begin(n), count(n));
+          for (auto const& [p, n] : passes[k].written) write_all(past, p + begin(n), count(n), total);
+        }
+        if (past) simd::end_stream();
+        sums[b] = total;
+      });
   };
 }
 

@@ -50,6 +50,7 @@ class task {
   void batch_norm_pool();
   void max_pool();
   void alone();
+  void passes();
   void info_nce();
   void update();
   void augment();

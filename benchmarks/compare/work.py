@@ -75,10 +75,19 @@ def pointwise(kind, inputs, outputs):
     return in_passes((inputs, outputs), *([(outputs, inputs)] if kind != "forward" else []))
 
 
-def norm(kind, x, others, outputs):
+def norm_passes(kind, skip):
     """Norms over whole volumes, larger than a core's own caches: nothing can be normalised before all of x was read, so it is read
     twice. Backwards two sums over everything come first: the gradient, x (at least where it was picked) and a shortcut, by which
-    the activation's slope is known, are read; then x and the gradient again."""
+    the activation's slope is known, are read; then x and the gradient again. Arrays that each pass reads and writes."""
+    skips, gskips = (["skip"], ["gskip"]) if skip else ([], [])
+    passes = [(["x"], []), (["x", *skips], ["y"])]
+    if kind != "forward":
+        passes += [(["gy", "x", *skips], []), (["x", "gy"], ["gx", *gskips])]
+    return passes
+
+
+def norm(kind, x, others, outputs):
+    """The numbers of norm_passes; where less comes out than goes in, as much of x as was picked is read backwards at first."""
     passes = [(x, 0), (x + others, outputs)]
     if kind != "forward":
         passes += [(outputs + min(x, outputs) + others, 0), (x + outputs, x + others)]
