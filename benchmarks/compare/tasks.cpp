@@ -451,7 +451,9 @@ void task::passes() {
         float total = 0;
         for (index_t part = b * parts; part < (b + 1) * parts; ++part) {
           auto const begin = [&](index_t n) { return n * part / (blocks * parts) / 16 * 16; };
-          auto const count = [&](index_t n) { return n * (part + 1) / (blocks * parts) / 16 * 16 - begin(n); };
+          auto const count = [&](index_t n) {
+            return n * (part + 1) / (blocks * parts) / 16 * 16 - begin(n);
+          };
           for (auto const& [p, n] : passes[k].read) total += read_all(p + begin(n), count(n));
           for (auto const& [p, n] : passes[k].written) write_all(past, p + begin(n), count(n), total);
         }

@@ -163,7 +163,7 @@ void multiply_some(product<T> const& p, int registers, index_t rows, T* c) {
 }
 template <scalar T>
 void multiply(product<T> const& p, int registers, index_t rows, T* c) {
-  constexpr int stem = 7;  // one row of taps of a stem that sees one channel
+  constexpr int stem = 7;                    // one row of taps of a stem that sees one channel
   if constexpr (simd::register_count == 32)  // of fewer, compilers keep some in memory once they unroll
     if (p.depth == stem) return multiply_some<false, stem>(p, registers, rows, c);
   multiply_some<false, 0>(p, registers, rows, c);
