@@ -173,6 +173,8 @@ void task::window_attention() {
   }
   float const* const gy = in("gy", n);
   float* const lse = (arrays_["lse"] = array(g.saved())).data();
+  bool const keeps = c >= 192 && number("shift") == 0;  // as swin::options::keeping_stage
+  float* const kept = keeps ? (arrays_["kept"] = array(g.kept())).data() : nullptr;
   float *const gx = out("gx", n), *const gnorm_w = cleared("gnorm_w", c),
                *const gnorm_b = cleared("gnorm_b", c), *const gtable = cleared("gtable", rows),
                *const gqkv_w = cleared("gqkv_w", 3 * c * c), *const gqkv_b = cleared("gqkv_b", 3 * c),
@@ -180,10 +182,10 @@ void task::window_attention() {
   run_ = [=, this] {
     clear_outputs();
     insula::run<op::window_attention, cpu, float>(
-        cx_, {g, 1e-5, x, norm_w, norm_b, table, qkv_w, qkv_b, proj_w, proj_b, y, lse});
+        cx_, {g, 1e-5, x, norm_w, norm_b, table, qkv_w, qkv_b, proj_w, proj_b, y, lse, kept});
     insula::run<op::window_attention_grad, cpu, float>(
-        cx_, {g,  1e-5,  x,  norm_w,  norm_b,  table,  qkv_w,  qkv_b,  proj_w,  proj_b, lse,
-              gy, false, gx, gnorm_w, gnorm_b, gtable, gqkv_w, gqkv_b, gproj_w, gproj_b});
+        cx_, {g,  1e-5,  x,  norm_w,  norm_b,  table,  qkv_w,  qkv_b,  proj_w,  proj_b,  lse,
+              gy, false, gx, gnorm_w, gnorm_b, gtable, gqkv_w, gqkv_b, gproj_w, gproj_b, kept});
   };
 }
 

@@ -17,7 +17,7 @@ using T = float;
 struct half_block {
   op::window_geometry g;
   std::vector<T> x, norm_w, norm_b, table, qkv_w, qkv_b, proj_w, proj_b, gy;
-  std::vector<T> y, lse, gx, gnorm_w, gnorm_b, gtable, gqkv_w, gqkv_b, gproj_w, gproj_b;
+  std::vector<T> y, lse, kept, gx, gnorm_w, gnorm_b, gtable, gqkv_w, gqkv_b, gproj_w, gproj_b;
 
   half_block(index_t side, index_t channels, index_t heads, index_t shift)
       : g{1, cube(side), cube(7), cube(shift), channels, heads} {
@@ -32,6 +32,7 @@ struct half_block {
     table = fill(g.table_rows() * heads, 1), qkv_w = fill(3 * c * c, spread), qkv_b = fill(3 * c, .1);
     proj_w = fill(c * c, spread), proj_b = fill(c, .1);
     y = x, gx = x, lse.resize(std::size_t(g.saved()));
+    if (c >= 192 && shift == 0) kept.resize(std::size_t(g.kept()));  // as swin::options::keeping_stage
     gnorm_w = norm_w, gnorm_b = norm_b, gtable = table, gqkv_w = qkv_w, gqkv_b = qkv_b;
     gproj_w = proj_w, gproj_b = proj_b;
   }
@@ -39,7 +40,7 @@ struct half_block {
   void forward(context<cpu>& cx) {
     run<op::window_attention, cpu, T>(
         cx, {g, 1e-5, x.data(), norm_w.data(), norm_b.data(), table.data(), qkv_w.data(), qkv_b.data(),
-             proj_w.data(), proj_b.data(), y.data(), lse.data()});
+             proj_w.data(), proj_b.data(), y.data(), lse.data(), kept_or_null()});
   }
   void backward(context<cpu>& cx) {
     run<op::window_attention_grad, cpu, T>(cx, {g,
@@ -62,8 +63,11 @@ struct half_block {
                                                 gqkv_w.data(),
                                                 gqkv_b.data(),
                                                 gproj_w.data(),
-                                                gproj_b.data()});
+                                                gproj_b.data(),
+                                                kept_or_null()});
   }
+
+  T* kept_or_null() { return kept.empty() ? nullptr : kept.data(); }
 
   /// Floating-point operations of the forward pass: scores, values, qkv and projection of whole windows.
   double operations() const {

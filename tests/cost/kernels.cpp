@@ -81,7 +81,7 @@ void windows(ledger& l) {
   array x(n, 1), norm_w(c, 2), norm_b(c, 3), table(rows, 4), qkv_w(3 * c * c, 5), qkv_b(3 * c, 6);
   array proj_w(c * c, 7), proj_b(c, 8), y(n, 9), lse(g.saved(), 10), gx(n, 11), gy(n, 12);
   array gnorm_w(c, 13), gnorm_b(c, 14), gtable(rows, 15), gqkv_w(3 * c * c, 16), gqkv_b(3 * c, 17);
-  array gproj_w(c * c, 18), gproj_b(c, 19);
+  array gproj_w(c * c, 18), gproj_b(c, 19), kept(g.kept(), 20);
   l.add("window attention 7x9x8, window 4^3, 48, 3 heads", [&](context<cpu>& cx) {
     run<op::window_attention, cpu, float>(
         cx, {g, 1e-5, x, norm_w, norm_b, table, qkv_w, qkv_b, proj_w, proj_b, y, lse});
@@ -90,6 +90,15 @@ void windows(ledger& l) {
     run<op::window_attention_grad, cpu, float>(
         cx, {g,  1e-5,  x,  norm_w,  norm_b,  table,  qkv_w,  qkv_b,  proj_w,  proj_b, lse,
              gy, false, gx, gnorm_w, gnorm_b, gtable, gqkv_w, gqkv_b, gproj_w, gproj_b});
+  });
+  l.add("window attention 7x9x8, window 4^3, 48, 3 heads, kept", [&](context<cpu>& cx) {
+    run<op::window_attention, cpu, float>(
+        cx, {g, 1e-5, x, norm_w, norm_b, table, qkv_w, qkv_b, proj_w, proj_b, y, lse, kept});
+  });
+  l.add("window attention 7x9x8, window 4^3, 48, 3 heads, kept, gradients", [&](context<cpu>& cx) {
+    run<op::window_attention_grad, cpu, float>(
+        cx, {g,  1e-5,  x,  norm_w,  norm_b,  table,  qkv_w,  qkv_b,  proj_w,  proj_b,  lse,
+             gy, false, gx, gnorm_w, gnorm_b, gtable, gqkv_w, gqkv_b, gproj_w, gproj_b, kept});
   });
 }
 

@@ -24,8 +24,9 @@ op::window_geometry geometry(index_t batch, extent grid, index_t window, index_t
 template <class T>
 struct problem {
   op::window_geometry g;
+  bool keeps = false;  // q, k, v and the heads' outputs for the gradient
   std::vector<T> x, norm_w, norm_b, table, qkv_w, qkv_b, proj_w, proj_b, gy;
-  std::vector<T> y, lse, gx, gnorm_w, gnorm_b, gtable, gqkv_w, gqkv_b, gproj_w, gproj_b;
+  std::vector<T> y, lse, kept, gx, gnorm_w, gnorm_b, gtable, gqkv_w, gqkv_b, gproj_w, gproj_b;
   static constexpr double eps = 1e-5;
 
   explicit problem(op::window_geometry geometry, std::uint64_t seed = 1) : g(geometry) {
@@ -41,17 +42,18 @@ struct problem {
     qkv_w = fill(3 * c * c, spread), qkv_b = fill(3 * c, .5), proj_w = fill(c * c, spread),
     proj_b = fill(c, .5);
     gy = fill(n, 1), y = poisoned<T>(n), lse = poisoned<T>(g.saved()), gx = poisoned<T>(n);
+    kept = poisoned<T>(g.kept());
     gnorm_w = fill(c, 1), gnorm_b = fill(c, 1), gtable = fill(g.table_rows() * g.heads, .1);
     gqkv_w = fill(3 * c * c, 1), gqkv_b = fill(3 * c, 1), gproj_w = fill(c * c, 1), gproj_b = fill(c, 1);
   }
 
   /// The same numbers in another scalar.
   template <class U>
-  explicit problem(problem<U> const& o) : g(o.g) {
+  explicit problem(problem<U> const& o) : g(o.g), keeps(o.keeps) {
     auto const to = [](std::vector<U> const& v) { return std::vector<T>(v.begin(), v.end()); };
     x = to(o.x), norm_w = to(o.norm_w), norm_b = to(o.norm_b), table = to(o.table), qkv_w = to(o.qkv_w);
     qkv_b = to(o.qkv_b), proj_w = to(o.proj_w), proj_b = to(o.proj_b), gy = to(o.gy), y = to(o.y),
-    lse = to(o.lse);
+    lse = to(o.lse), kept = to(o.kept);
     gx = to(o.gx), gnorm_w = to(o.gnorm_w), gnorm_b = to(o.gnorm_b), gtable = to(o.gtable),
     gqkv_w = to(o.gqkv_w);
     gqkv_b = to(o.gqkv_b), gproj_w = to(o.gproj_w), gproj_b = to(o.gproj_b);
@@ -69,7 +71,8 @@ struct problem {
             proj_w.data(),
             proj_b.data(),
             y.data(),
-            lse.data()};
+            lse.data(),
+            keeps ? kept.data() : nullptr};
   }
   typename op::window_attention_grad::args<T> gradient_args() {
     return {g,
@@ -92,7 +95,8 @@ struct problem {
             gqkv_w.data(),
             gqkv_b.data(),
             gproj_w.data(),
-            gproj_b.data()};
+            gproj_b.data(),
+            keeps ? kept.data() : nullptr};
   }
 };
 
@@ -160,17 +164,22 @@ void check_parity(op::window_geometry g, double bound) {
   problem<double> reference(ours);
   context<cpu> cx(2);
   context<plain> reference_cx;
-  both(cx, ours);
+  problem<T> const start = ours;
   both(reference_cx, reference);
-  CHECK(relative_error(ours.y, reference.y) < bound);
-  CHECK(relative_error(ours.gx, reference.gx) < bound);
-  CHECK(relative_error(ours.gnorm_w, reference.gnorm_w) < bound);
-  CHECK(relative_error(ours.gnorm_b, reference.gnorm_b) < bound);
-  CHECK(relative_error(ours.gtable, reference.gtable) < bound);
-  CHECK(relative_error(ours.gqkv_w, reference.gqkv_w) < bound);
-  CHECK(relative_error(ours.gqkv_b, reference.gqkv_b) < bound);
-  CHECK(relative_error(ours.gproj_w, reference.gproj_w) < bound);
-  CHECK(relative_error(ours.gproj_b, reference.gproj_b) < bound);
+  for (bool keeps : {false, true}) {
+    INFO("keeps q, k, v and outputs: " << keeps);
+    ours = start, ours.keeps = keeps;
+    both(cx, ours);
+    CHECK(relative_error(ours.y, reference.y) < bound);
+    CHECK(relative_error(ours.gx, reference.gx) < bound);
+    CHECK(relative_error(ours.gnorm_w, reference.gnorm_w) < bound);
+    CHECK(relative_error(ours.gnorm_b, reference.gnorm_b) < bound);
+    CHECK(relative_error(ours.gtable, reference.gtable) < bound);
+    CHECK(relative_error(ours.gqkv_w, reference.gqkv_w) < bound);
+    CHECK(relative_error(ours.gqkv_b, reference.gqkv_b) < bound);
+    CHECK(relative_error(ours.gproj_w, reference.gproj_w) < bound);
+    CHECK(relative_error(ours.gproj_b, reference.gproj_b) < bound);
+  }
 }
 
 template <class T>
@@ -241,10 +250,12 @@ TEMPLATE_TEST_CASE("window attention saves the row log-sum-exp of real tokens", 
 TEMPLATE_TEST_CASE("window attention with scores beyond the range of exponentials", "", float, double) {
   using T = TestType;
   auto const g = GENERATE(geometry(1, {5, 4, 6}, 4, 2, 2, 8), geometry(1, {9, 8, 11}, 7, 3, 2, 8));
+  bool const keeps = GENERATE(false, true);
   for (double const growth : {30., 3e3}) {  // scores of some hundreds, and of millions: one key takes all
     problem<float> start(g, 21);
     for (auto& w : start.table) w = -float(growth * growth) * std::fabs(w);
     problem<T> ours{start};
+    ours.keeps = keeps;
     for (std::size_t i = 0; i < ours.qkv_w.size(); ++i)
       if (index_t(i) % (3 * ours.g.channels) < 2 * ours.g.channels) ours.qkv_w[i] *= T(growth);
     problem<double> reference(ours);
@@ -328,9 +339,11 @@ TEMPLATE_TEST_CASE("regions of a shifted window are windows of their own where t
     CHECK_FALSE(reduced.takes_apart(memory, window, qkv.data(), nullptr, 0));  // 84.9
   }
   SECTION("results agree on both sides of the limit") {
+    bool const keeps = GENERATE(false, true);
     for (double const growth : {.5, 2., 4., 8.}) {  // of a score's factors
       INFO("growth " << growth);
       problem<T> ours{problem<float>(g, 33)};
+      ours.keeps = keeps;
       for (std::size_t i = 0; i < ours.qkv_w.size(); ++i)
         if (index_t(i) % (3 * g.channels) < 2 * g.channels) ours.qkv_w[i] *= T(growth);
       problem<double> reference(ours);
@@ -349,9 +362,11 @@ TEMPLATE_TEST_CASE("regions of a shifted window are windows of their own where t
 
 TEMPLATE_TEST_CASE("window attention does not depend on the number of threads", "", float, double) {
   using T = TestType;
+  bool const keeps = GENERATE(false, true);
   for (auto const& g : {geometry(2, {5, 9, 8}, 4, 2, 3, 8), geometry(3, {9, 11, 10}, 3, 1, 2, 8),
                         geometry(1, {6, 6, 6}, 7, 3, 4, 16), geometry(1, {9, 8, 10}, 7, 3, 2, 8)}) {
-    problem<T> const start(g, 5);
+    problem<T> start(g, 5);
+    start.keeps = keeps;
     problem<T> first = start;
     context<cpu> one(1);
     both(one, first);
@@ -364,11 +379,35 @@ TEMPLATE_TEST_CASE("window attention does not depend on the number of threads", 
   }
 }
 
+TEMPLATE_TEST_CASE("the gradient of window attention takes q, k, v and the heads' outputs as they were kept",
+                   "", float, double) {
+  using T = TestType;
+  for (auto const& g : {geometry(2, {5, 9, 8}, 4, 2, 3, 8), geometry(3, {9, 11, 10}, 3, 1, 2, 8)}) {
+    problem<T> p(g, 17);
+    p.keeps = true;
+    context<cpu> cx(2);
+    run<op::window_attention, cpu, T>(cx, p.forward_args());
+    for (T v : p.kept) REQUIRE(std::isfinite(v));  // every element is written
+    problem<T> again = p, other = p;
+    again.keeps = false;
+    auto const qkv = other.kept.begin(), o = qkv + 3 * index_t(other.kept.size()) / 4;
+    for (auto i = o; i < other.kept.end(); ++i) *i *= 2;
+    run<op::window_attention_grad, cpu, T>(cx, p.gradient_args());
+    run<op::window_attention_grad, cpu, T>(cx, again.gradient_args());
+    run<op::window_attention_grad, cpu, T>(cx, other.gradient_args());
+    CHECK(relative_error(again.gx, p.gx) < bound<T>);
+    problem<T> const start(g, 17);
+    CHECK(relative_error(minus(other.gproj_w, p.gproj_w), minus(p.gproj_w, start.gproj_w)) < 10 * bound<T>);
+  }
+}
+
 TEMPLATE_TEST_CASE("window attention in place, adding, and without what is null", "", float, double) {
   using T = TestType;
+  bool const keeps = GENERATE(false, true);
   for (auto const& g : {geometry(2, {5, 9, 8}, 4, 2, 3, 8), geometry(3, {9, 11, 10}, 3, 1, 2, 8),
                         geometry(1, {9, 8, 10}, 7, 3, 2, 8)}) {
-    problem<T> const start(g, 9);
+    problem<T> start(g, 9);
+    start.keeps = keeps;
     problem<T> p = start;
     context<cpu> cx(2);
     both(cx, p);
@@ -377,13 +416,13 @@ TEMPLATE_TEST_CASE("window attention in place, adding, and without what is null"
       auto in_place = start.x;
       problem<T> other = start;
       auto args = other.forward_args();
-      args.x = args.y = in_place.data(), args.lse = nullptr;
+      args.x = args.y = in_place.data(), args.lse = args.kept = nullptr;
       run<op::window_attention, cpu, T>(cx, args);
       CHECK(in_place == p.y);
     }
     SECTION("gx may be gy") {
       problem<T> other = start;
-      other.lse = p.lse;
+      other.lse = p.lse, other.kept = p.kept;
       auto in_place = start.gy;
       auto args = other.gradient_args();
       args.gy = args.gx = in_place.data();
@@ -392,7 +431,7 @@ TEMPLATE_TEST_CASE("window attention in place, adding, and without what is null"
     }
     SECTION("adds") {
       problem<T> other = start;
-      other.lse = p.lse, other.gx = start.x;
+      other.lse = p.lse, other.kept = p.kept, other.gx = start.x;
       auto args = other.gradient_args();
       args.adds = true;
       run<op::window_attention_grad, cpu, T>(cx, args);
@@ -400,7 +439,7 @@ TEMPLATE_TEST_CASE("window attention in place, adding, and without what is null"
     }
     SECTION("null gradients are not computed, the others do not change") {
       problem<T> other = start;
-      other.lse = p.lse;
+      other.lse = p.lse, other.kept = p.kept;
       auto args = other.gradient_args();
       args.gx = args.gnorm_b = args.gtable = args.gqkv_w = args.gproj_b = nullptr;
       run<op::window_attention_grad, cpu, T>(cx, args);
@@ -435,6 +474,7 @@ TEMPLATE_TEST_CASE("window attention in place, adding, and without what is null"
 TEST_CASE("window attention allocates nothing once warm and hides no NaN") {
   index_t const size = GENERATE(4, 7);
   problem<float> p(geometry(1, {9, 8, 10}, size, size / 2, 2, 8));
+  p.keeps = GENERATE(false, true);
   context<cpu> cx;
   both(cx, p), both(cx, p);
   auto const calls = host_memory().calls.load();

@@ -34,25 +34,30 @@ inline memory_count& host_memory() {
   return m;
 }
 
-/// A block of zero-filled bytes, 64-byte aligned. Blocks of 2 MiB or more are mapped on their own, advised to use
-/// huge pages and given back to the system when destroyed. Pages count as resident only once touched.
+/// A block of zero-filled bytes, 64-byte aligned. Blocks of 64 KiB or more are mapped on their own and given back to the system
+/// when destroyed, those of 2 MiB or more advised to use huge pages. Their pages count as resident only once touched.
 /// Throws error if the system has no memory left.
 class memory_block {
  public:
   memory_block() = default;
   explicit memory_block(std::size_t bytes) : bytes_(bytes) {
     if (!bytes) return;
-    if (bytes >= huge_page) {
-      mapped_ = (bytes + 2 * huge_page - 1) / huge_page * huge_page;
+    constexpr std::size_t own_mapping = std::size_t{64} << 10;
+    if (bytes >= own_mapping) {
+      bool const huge = bytes >= huge_page;
+      mapped_ = huge ? (bytes + 2 * huge_page - 1) / huge_page * huge_page : bytes;
       void* p = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       if (p == MAP_FAILED)
         fail("memory_block: the system refused ", bytes, " bytes: use a smaller batch or model");
       base_ = p;
-      auto const at = (reinterpret_cast<std::uintptr_t>(p) + huge_page - 1) / huge_page * huge_page;
-      data_ = reinterpret_cast<std::byte*>(at);
+      data_ = static_cast<std::byte*>(p);
+      if (huge) {
+        auto const at = (reinterpret_cast<std::uintptr_t>(p) + huge_page - 1) / huge_page * huge_page;
+        data_ = reinterpret_cast<std::byte*>(at);
 #ifdef MADV_HUGEPAGE
-      (void)madvise(data_, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+        (void)madvise(data_, bytes / huge_page * huge_page, MADV_HUGEPAGE);
 #endif
+      }
     } else {
       bytes = (bytes + cache_line - 1) / cache_line * cache_line;
       data_ = static_cast<std::byte*>(std::aligned_alloc(cache_line, bytes));

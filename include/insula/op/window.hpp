@@ -35,6 +35,8 @@ struct window_geometry {
   }
   /// Elements of args::lse per call.
   constexpr index_t saved() const { return batch * windows().size() * heads * tokens(); }
+  /// Elements of args::kept per call.
+  constexpr index_t kept() const { return batch * grid.size() * 4 * channels; }
 };
 
 /// Row of the relative-position table for query token i and key token j. Both are coordinates in the NOMINAL
@@ -69,10 +71,14 @@ struct window_attention {
     T* y;                      // (batch, grid, channels)
     T* lse;  // (batch, windows, heads, tokens): row log-sum-exp of A; null if no gradient follows. Rows of padding
              // tokens are never read and need not be computed: nothing may depend on them
+    T* kept =
+        nullptr;  // kept() elements that the gradient on the same device can use (q, k, v and the heads' outputs, in
+                  // an order of its own), or null: then it computes them again
   };
 };
 
-/// Gradient from the input x and the saved lse: q, k, v and the probabilities are computed again.
+/// Gradient from the input x and the saved lse: the probabilities are computed again, and so are q, k, v and the heads' outputs
+/// where the forward pass did not keep them.
 /// gx contains the residual's gy; gx may be gy (then adds must be false).
 struct window_attention_grad {
   template <class T>
@@ -82,6 +88,7 @@ struct window_attention_grad {
     T const *x, *norm_w, *norm_b, *table, *qkv_w, *qkv_b, *proj_w, *proj_b, *lse, *gy;
     bool adds;
     T *gx, *gnorm_w, *gnorm_b, *gtable, *gqkv_w, *gqkv_b, *gproj_w, *gproj_b;
+    T const* kept = nullptr;  // what the forward pass on the same device kept, or null
   };
 };
 

@@ -30,6 +30,9 @@ struct options {
   static constexpr bool masks = false;  ///< inject a learnable mask token after patch embedding
   static constexpr op::merge_order order = op::merging;
   static constexpr bool recompute_stages = false;  ///< activation checkpointing of stages 1 and 2
+  /// From this stage on (0 .. 3; 4: nowhere) attention that is not shifted keeps q, k, v and outputs for its backward pass. In
+  /// every block of stages 2 and 3 that would be a twentieth of a training step's memory, in half of them it is a fortieth.
+  static constexpr int keeping_stage = 2;
   static constexpr int modalities = 0;  ///< late fusion of so many; 0: one volume, without fusion weights
   static constexpr bool plain_taps =
       false;  ///< the pyramid's taps are the running tensors, not yet normalised
@@ -81,14 +84,23 @@ using widening_block =
            seq<named<"conv3.conv", detail::conv_without_bias<C, 1>>,
                named<"norm3", detail::norm_act<Groups, activation::none>>>>;
 
+namespace detail {
+
+template <class O, int Stage, int Shift>
+using attention = window_attention<O::heads[Stage], cube(O::window), cube(Shift),
+                                   Stage >= O::keeping_stage && Shift == 0 ? projections::kept
+                                                                           : projections::computed_again>;
+
+}  // namespace detail
+
 /// One Swin block: attention half-block and feed-forward half-block, each with its norm and shortcut.
-template <class O, int Heads, int Shift>
-using block = seq<window_attention<Heads, cube(O::window), cube(Shift)>, feed_forward<O::mlp_ratio>>;
+template <class O, int Stage, int Shift>
+using block = seq<detail::attention<O, Stage, Shift>, feed_forward<O::mlp_ratio>>;
 
 /// The same right after a residual block, whose result is computed again when the attention needs it.
-template <class O, int Heads>
+template <class O, int Stage>
 using first_block = seq<recompute_input<detail::norm_add_act<O::norm_groups, activation::leaky_relu>,
-                                        window_attention<Heads, cube(O::window)>>,
+                                        detail::attention<O, Stage, 0>>,
                         feed_forward<O::mlp_ratio>>;
 
 /// Patch merging: eight neighbours to channels, LayerNorm(8C), linear 8C -> 2C without bias.
@@ -109,12 +121,11 @@ template <class O, int Stage>
 inline constexpr bool again = O::recompute_stages&& Stage < 2;
 template <class O, int Stage>
 struct transformer_stage {
-  static constexpr int h = O::heads[Stage];
   static constexpr bool follows =  // a residual block, and is not repeated
       O::residual_convolutions && !again<O, Stage> && O::depths[Stage] == 2;
-  using first = std::conditional_t<follows, first_block<O, h>, block<O, h, 0>>;
+  using first = std::conditional_t<follows, first_block<O, Stage>, block<O, Stage, 0>>;
   using type =
-      list<seq<named<"blocks", repeat<O::depths[Stage] / 2, list<first, block<O, h, O::window / 2>>>>,
+      list<seq<named<"blocks", repeat<O::depths[Stage] / 2, list<first, block<O, Stage, O::window / 2>>>>,
                named<"downsample", merging<O, channels(O::features, Stage), again<O, Stage>>>>>;
   static_assert(sizeof(alternating<O::depths[Stage]>));
 };

@@ -8,16 +8,17 @@ namespace insula {
 
 namespace windowed {
 
-/// What one window holds between the stages: after attention `normed` holds the heads' outputs.
+/// What one window holds between the stages. The heads' outputs `o` take the place of `normed` unless they are kept.
 template <scalar T>
 struct forward_slot {
   window_rows window;
-  T *normed, *qkv;  // (padded rows, channels), (rows, 3 channels)
+  T *normed, *qkv, *o;  // (rows, channels), (rows, 3 channels), (rows, channels)
 
-  forward_slot(scratch& memory, sizes<T> const& s)
+  forward_slot(scratch& memory, sizes<T> const& s, bool keeps)
       : window(memory, s.tokens, s.used),
-        normed(memory.take<T>(s.padded_rows() * s.channels)),
-        qkv(memory.take<T>(s.tokens * 3 * s.channels)) {}
+        normed(memory.take<T>(s.tokens * s.channels)),
+        qkv(keeps ? nullptr : memory.take<T>(s.tokens * 3 * s.channels)),
+        o(normed) {}
 };
 
 template <scalar T>
@@ -25,13 +26,20 @@ class forward {
  public:
   using arguments = op::window_attention::args<T>;
 
-  forward(arguments const& args, sizes<T> const& s, reduced_windows<T> const& reduced, T const* bias)
-      : args_(args), s_(s), reduced_(reduced), bias_(bias) {}
+  forward(arguments const& args, sizes<T> const& s, reduced_windows<T> const& reduced, T const* bias,
+          kept_rows<T> const& kept)
+      : args_(args), s_(s), reduced_(reduced), bias_(bias), kept_(kept) {}
+
+  bool keeps() const { return bool(kept_); }
 
   void gather(forward_slot<T>& slot, index_t window) const {
     slot.window.locate(s_, window);
     normalise(slot.window, 0, slot.window.rows, s_.channels, args_.eps, args_.x, args_.norm_w, args_.norm_b,
               slot.normed);
+    if (kept_) {
+      slot.qkv = kept_.qkv + kept_.first[window] * 3 * s_.channels;
+      slot.o = kept_.o + kept_.first[window] * s_.channels;
+    }
   }
 
   void project_in(forward_slot<T>& slot, index_t column, index_t columns) const {
@@ -65,7 +73,7 @@ class forward {
   void project_out(forward_slot<T> const& slot, index_t column, index_t columns, scratch& memory) const {
     index_t const c = s_.channels;
     T* out = memory.take<T>(slot.window.rows * columns);
-    simd::multiply<T, false>(slot.window.rows, columns, c, slot.normed, c, 1, args_.proj_w + column, c, out,
+    simd::multiply<T, false>(slot.window.rows, columns, c, slot.o, c, 1, args_.proj_w + column, c, out,
                              columns);
     for (index_t r = 0; r < slot.window.rows; ++r) {
       if (columns == c) ask_for_row<true>(slot.window, r, c, args_.y);
@@ -116,7 +124,7 @@ class forward {
       if (!usual(sum)) shifted(s, window, bias, values, first, scores, sum, shift, sums + first * s.row);
       index_t const rows = window.rows - first < tile_queries ? window.rows - first : tile_queries;
       for (index_t r = 0; r < rows; ++r) {
-        T* out = slot.normed + (own.first + first + r) * s.channels + head * s.width;
+        T* out = slot.o + (own.first + first + r) * s.channels + head * s.width;
         auto const factor = simd::broadcast(1 / sum[r]);
         for_packs<T>(s.width, [&](index_t e, auto n) {
           store<T>(out + e, simd::load(sums + (first + r) * s.row + e) * factor, n);
@@ -138,6 +146,7 @@ class forward {
   sizes<T> const& s_;
   reduced_windows<T> const& reduced_;
   T const* bias_;
+  kept_rows<T> const& kept_;
 };
 
 }  // namespace windowed
@@ -151,7 +160,8 @@ struct kernel<op::window_attention, cpu, T> {
     scratch memory(cx);
     windowed::reduced_windows<T> const reduced(cx, memory, s, args.table);
     T const* const bias = reduced.every() ? nullptr : windowed::expand_table<T>(cx, memory, s, args.table);
-    windowed::forward<T> const stages(args, s, reduced, bias);
+    windowed::kept_rows<T> const kept(memory, s, args.kept);
+    windowed::forward<T> const stages(args, s, reduced, bias, kept);
     index_t const groups = (s.windows + group - 1) / group;
     if (cx.threads() == 1 || groups >= 4 * cx.threads())
       by_group(cx, s, stages, groups);
@@ -169,7 +179,7 @@ struct kernel<op::window_attention, cpu, T> {
       scratch memory(cx, worker);
       index_t const first = task * group, count = s.windows - first < group ? s.windows - first : group;
       slot_type* slots = memory.take<slot_type>(group);
-      for (index_t i = 0; i < group; ++i) new (slots + i) slot_type(memory, s);
+      for (index_t i = 0; i < group; ++i) new (slots + i) slot_type(memory, s, stages.keeps());
       for (index_t i = 0; i < count; ++i) {
         stages.gather(slots[i], first + i);
         stages.project_in(slots[i], 0, 3 * s.channels);
@@ -190,7 +200,7 @@ struct kernel<op::window_attention, cpu, T> {
                        scratch& memory) {
     index_t const held = s.windows < most_slots ? s.windows : most_slots;
     slot_type* slots = memory.take<slot_type>(held);
-    for (index_t i = 0; i < held; ++i) new (slots + i) slot_type(memory, s);
+    for (index_t i = 0; i < held; ++i) new (slots + i) slot_type(memory, s, stages.keeps());
     index_t const in = windowed::panels(3 * s.channels), out = windowed::panels(s.channels);
     for (index_t first = 0; first < s.windows; first += held) {
       index_t const count = s.windows - first < held ? s.windows - first : held;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gradient of shifted-window attention on the CPU: everything is computed again from x and the saved log-sum-exp.
+// The gradient of shifted-window attention on the CPU: everything that the forward pass did not keep is computed again from x and
+// the saved log-sum-exp.
 #pragma once
 
 #include "insula/kernels/cpu/window_reduced.hpp"
@@ -12,15 +13,19 @@ namespace windowed {
 template <scalar T>
 struct gradient_slot {
   window_rows window;
-  T *normed, *qkv, *o;  // (rows, channels), (rows, 3 channels), (rows, channels)
-  T *gy, *go, *gqkv;    // the same shapes; gy gathered
-  T* padding;           // (3 channels) sum of gqkv over padding tokens: they only feed the bias
+  T* normed;           // (rows, channels)
+  T *own_qkv, *own_o;  // (rows, 3 channels), (rows, channels): computed again, or null
+  T const *qkv, *o;    // these or what was kept
+  T *gy, *go, *gqkv;   // the same shapes; gy gathered
+  T* padding;          // (3 channels) sum of gqkv over padding tokens: they only feed the bias
 
-  gradient_slot(scratch& memory, sizes<T> const& s)
+  gradient_slot(scratch& memory, sizes<T> const& s, bool kept)
       : window(memory, s.tokens, s.used),
         normed(memory.take<T>(s.tokens * s.channels)),
-        qkv(memory.take<T>(s.tokens * s.channels * 3)),
-        o(memory.take<T>(s.tokens * s.channels)),
+        own_qkv(kept ? nullptr : memory.take<T>(s.tokens * s.channels * 3)),
+        own_o(kept ? nullptr : memory.take<T>(s.tokens * s.channels)),
+        qkv(own_qkv),
+        o(own_o),
         gy(memory.take<T>(s.tokens * s.channels)),
         go(memory.take<T>(s.tokens * s.channels)),
         gqkv(memory.take<T>(s.tokens * s.channels * 3)),
@@ -41,20 +46,24 @@ class gradient {
   using slot_type = gradient_slot<T>;
 
   gradient(arguments const& args, sizes<T> const& s, reduced_windows<T> const& reduced,
-           diagonals<T> const& layout, T const* bias, T const* qkv_columns, T const* proj_columns)
+           diagonals<T> const& layout, T const* bias, T const* qkv_columns, T const* proj_columns,
+           kept_rows<T const> const& kept)
       : args_(args),
         s_(s),
         reduced_(reduced),
         layout_(layout),
         bias_(bias),
         qkv_columns_(qkv_columns),
-        proj_columns_(proj_columns) {}
+        proj_columns_(proj_columns),
+        kept_(kept) {}
 
+  bool kept() const { return bool(kept_); }
   diagonals<T> const& layout() const { return layout_; }
 
   void gather(slot_type& slot, index_t window) const {
     index_t const c = s_.channels;
     slot.window.locate(s_, window);
+    if (kept_) slot.qkv = kept_.qkv + kept_.first[window] * 3 * c, slot.o = kept_.o + kept_.first[window] * c;
     normalise(slot.window, 0, slot.window.rows, c, args_.eps, args_.x, args_.norm_w, args_.norm_b,
               slot.normed);
     for (index_t r = 0; r < slot.window.rows; ++r) {
@@ -67,7 +76,7 @@ class gradient {
   void project_in(slot_type& slot, index_t column, index_t columns) const {
     index_t const c = s_.channels;
     simd::multiply<T, false>(slot.window.rows, columns, c, slot.normed, c, 1, args_.qkv_w + column, 3 * c,
-                             slot.qkv + column, 3 * c);
+                             slot.own_qkv + column, 3 * c);
   }
 
   void project_out(slot_type& slot, index_t column, index_t columns) const {
@@ -163,7 +172,7 @@ class gradient {
     values.pack(s, window, slot.qkv, args_.qkv_b, head);
     block_memory m(memory, s);
     head_values<T>::columns(s, values.v, m.v_columns);
-    pack_rows(slot, own, head, m.go);
+    pack_rows(own, head, 0, round_up(own.rows, tile_queries), slot.go, m.go);
     for (index_t i = 0; i < s.keys * s.row; ++i) m.gk[i] = 0, m.gv[i] = 0;
     for (index_t first = 0; first < window.rows; first += block_rows) {
       index_t const left = round_up(window.rows - first, tile_queries);
@@ -173,13 +182,15 @@ class gradient {
         query_tile<T> const tile(s, window, bias, values.mask, first + r);
         probabilities(s, own, window, tile, values, lse, first + r, m.p + r * s.keys, scale + r);
       }
-      for (index_t r = 0; r < rows; r += tile_queries)
-        weighted_sum(s, m.p + r * s.keys, values.v, m.sums + r * s.row);
-      for (index_t r = 0; r < rows; ++r) {
-        scale_row(m.sums + r * s.row, scale[r]);
-        scale_row(m.go + (first + r) * s.row, scale[r]);
+      for (index_t r = 0; r < rows; ++r) scale_row(m.go + (first + r) * s.row, scale[r]);
+      if (kept_) {
+        pack_rows(own, head, first, rows, slot.o, m.sums);
+      } else {
+        for (index_t r = 0; r < rows; r += tile_queries)
+          weighted_sum(s, m.p + r * s.keys, values.v, m.sums + r * s.row);
+        for (index_t r = 0; r < rows; ++r) scale_row(m.sums + r * s.row, scale[r]);
+        unpack_rows(own, head, first, rows, m.sums, T(1), slot.own_o, s.channels);
       }
-      unpack_rows(own, head, first, rows, m.sums, T(1), slot.o, s.channels);
       for (index_t r = 0; r < rows; r += tile_queries) {
         T dots[tile_queries];
         for (index_t i = 0; i < tile_queries; ++i)
@@ -207,13 +218,14 @@ class gradient {
                      r % tile_queries * tile_keys<T> + in_tile];
   }
 
-  /// One head of go, contiguous, with zero rows up to a whole tile.
-  void pack_rows(slot_type const& slot, window_rows const& own, index_t head, T* to) const {
-    T const* const from = slot.go + own.first * s_.channels + head * s_.width;
-    for (index_t r = 0; r < round_up(own.rows, tile_queries); ++r)
+  /// Rows [first, first + rows) of one head of a window's matrix (rows, channels), contiguous; 0 beyond its last.
+  void pack_rows(window_rows const& own, index_t head, index_t first, index_t rows, T const* matrix,
+                 T* to) const {
+    T const* const from = matrix + (own.first + first) * s_.channels + head * s_.width;
+    for (index_t r = 0; r < rows; ++r)
       for_packs<T>(s_.width, [&](index_t e, auto n) {
         simd::store(to + r * s_.row + e,
-                    r < own.rows ? load<T>(from + r * s_.channels + e, n) : simd::zero<T>());
+                    first + r < own.rows ? load<T>(from + r * s_.channels + e, n) : simd::zero<T>());
       });
   }
 
@@ -316,6 +328,7 @@ class gradient {
   reduced_windows<T> const& reduced_;
   diagonals<T> const& layout_;
   T const *bias_, *qkv_columns_, *proj_columns_;
+  kept_rows<T const> const& kept_;
 };
 
 }  // namespace windowed
@@ -341,7 +354,8 @@ struct kernel<op::window_attention_grad, cpu, T> {
       simd::transpose(rows, 3 * c, args.qkv_w + r * 3 * c, 3 * c, qkv_columns + r, c);
       simd::transpose(rows, c, args.proj_w + r * c, c, proj_columns + r, c);
     });
-    windowed::gradient<T> const stages(args, s, reduced, layout, bias, qkv_columns, proj_columns);
+    windowed::kept_rows<T const> const kept(memory, s, args.kept);
+    windowed::gradient<T> const stages(args, s, reduced, layout, bias, qkv_columns, proj_columns, kept);
     s.windows >= many_windows ? by_chunk(cx, args, s, stages, memory) : by_stage(cx, args, s, stages, memory);
   }
 
@@ -388,7 +402,7 @@ struct kernel<op::window_attention_grad, cpu, T> {
                                         wanted(args.gqkv_w, at.qkv_w),   wanted(args.gqkv_b, at.qkv_b),
                                         wanted(args.gproj_w, at.proj_w), wanted(args.gproj_b, at.proj_b)};
       slot_type* slots = inner.take<slot_type>(group);
-      for (index_t i = 0; i < group; ++i) new (slots + i) slot_type(inner, s);
+      for (index_t i = 0; i < group; ++i) new (slots + i) slot_type(inner, s, stages.kept());
       index_t const end = (task + 1) * per < s.windows ? (task + 1) * per : s.windows;
       for (index_t first = task * per; first < end; first += group)
         chunk_group(cx, worker, s, stages, slots, first, end - first < group ? end - first : group, to,
@@ -403,7 +417,7 @@ struct kernel<op::window_attention_grad, cpu, T> {
     index_t const c = s.channels;
     for (index_t i = 0; i < count; ++i) {
       stages.gather(slots[i], first + i);
-      stages.project_in(slots[i], 0, 3 * c);
+      if (!stages.kept()) stages.project_in(slots[i], 0, 3 * c);
       stages.project_out(slots[i], 0, c);
     }
     for (index_t head = 0; head < s.heads; ++head)  // the head's bias stays in cache for the whole group
@@ -452,7 +466,7 @@ struct kernel<op::window_attention_grad, cpu, T> {
                        scratch& memory) {
     index_t const held = s.windows < most_slots ? s.windows : most_slots;
     slot_type* slots = memory.take<slot_type>(held);
-    for (index_t i = 0; i < held; ++i) new (slots + i) slot_type(memory, s);
+    for (index_t i = 0; i < held; ++i) new (slots + i) slot_type(memory, s, stages.kept());
     for (index_t first = 0; first < s.windows; first += held) {
       index_t const count = s.windows - first < held ? s.windows - first : held;
       stage_values(cx, s, stages, slots, first, count);
@@ -463,7 +477,8 @@ struct kernel<op::window_attention_grad, cpu, T> {
 
   static void stage_values(context<cpu>& cx, sizes const& s, stages_type const& stages, slot_type* slots,
                            index_t first, index_t count) {
-    index_t const in = windowed::panels(3 * s.channels), all = in + windowed::panels(s.channels);
+    index_t const in = stages.kept() ? 0 : windowed::panels(3 * s.channels);
+    index_t const all = in + windowed::panels(s.channels);
     cx.pool.run(count, [&](index_t i, int) { stages.gather(slots[i], first + i); });
     cx.pool.run(count * all, [&](index_t task, int) {
       index_t const p = task % all;

@@ -202,7 +202,7 @@ class reduced_windows {
   void real_keys(scratch& memory, window_rows const& of, index_t head, view const& v) const {
     constexpr index_t w = simd::width<T>;
     struct run {  // of keys along a window row
-      index_t to, from, length;
+      std::int32_t from, length;
     };
     run* const runs = memory.take<run>(of.rows);
     index_t count = 0;
@@ -210,15 +210,21 @@ class reduced_windows {
       if (r > 0 && of.token[r] == of.token[r - 1] + 1 && of.token[r] % s_.used.w != 0)
         ++runs[count - 1].length;
       else
-        runs[count++] = {r, codes_.code(of.token[r]), 1};
-    for (index_t r = 0; r < of.rows; ++r) {
-      T* const to = v.bias + r * v.s.keys;
-      T const* const from = table_ + head * entries_ + codes_.centre() - codes_.code(of.token[r]);
-      for (run const* i = runs; i < runs + count; ++i)
-        for (index_t e = 0; e < i->length; e += w)  // what is too much is overwritten by what follows
-          simd::store(to + i->to + e, simd::load(from + i->from + e));
-      for (index_t j = v.s.tokens; j < v.s.keys; ++j) to[j] = no_key<T>;
-    }
+        runs[count++] = {std::int32_t(codes_.code(of.token[r])), 1};
+    auto const fill = [&](auto copy) {  // what a run copies too much is overwritten by the next
+      for (index_t r = 0; r < of.rows; ++r) {
+        T* to = v.bias + r * v.s.keys;
+        T const* const from = table_ + head * entries_ + codes_.centre() - codes_.code(of.token[r]);
+        for (run const* i = runs; i < runs + count; to += i->length, ++i) copy(to, from + i->from, i->length);
+        for (index_t j = v.s.tokens; j < v.s.keys; ++j) v.bias[r * v.s.keys + j] = no_key<T>;
+      }
+    };
+    if (s_.used.w <= w)
+      fill([](T* to, T const* from, index_t) { simd::store(to, simd::load(from)); });
+    else
+      fill([](T* to, T const* from, index_t length) {
+        for (index_t e = 0; e < length; e += w) simd::store(to + e, simd::load(from + e));
+      });
   }
 
   /// The scores' bias of the one key.

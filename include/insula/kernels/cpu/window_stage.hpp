@@ -145,6 +145,26 @@ struct window_rows {
   }
 };
 
+/// args::kept: qkv without its bias (rows, 3 channels), then the heads' outputs (rows, channels), rows being the real tokens of
+/// window after window, in the order of window_rows.
+template <class Element>
+struct kept_rows {
+  Element *qkv = nullptr, *o = nullptr;
+  index_t const* first = nullptr;  // (windows) row
+
+  template <class T>
+  kept_rows(scratch& memory, sizes<T> const& s, Element* kept) {
+    if (!kept) return;
+    index_t* const rows = memory.take<index_t>(s.windows);
+    index_t sum = 0;
+    window_rows at(memory, s.tokens, s.used);
+    for (index_t window = 0; window < s.windows; ++window)
+      at.locate(s, window), rows[window] = sum, sum += at.rows;
+    qkv = kept, o = kept + 3 * sum * s.channels, first = rows;
+  }
+  explicit operator bool() const { return qkv != nullptr; }
+};
+
 /// Columns of a weight matrix that one task multiplies, when a window alone is too much for one worker.
 inline constexpr index_t panel = 96;
 constexpr index_t panels(index_t columns) { return (columns + panel - 1) / panel; }
