@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the machine can do at most: multiply-adds and exponentials from registers, bytes from every level of memory.
+// What the machine can do at most: multiply-adds from registers, exponentials and GELUs of a cached row, bytes from every level of
+// memory.
 //   compare_ceilings [THREADS]
 // Prints one line of JSON. Every number is the best of many short repetitions: ceilings, not expectations. One thread: processor
 // time; more: time on the wall.
+#include <algorithm>
 #include <cstdlib>
 #include <limits>
 
 #include "insula/device/buffer.hpp"
 #include "insula/device/cpu.hpp"
-#include "insula/kernels/cpu/exp.hpp"
+#include "insula/kernels/cpu/erf.hpp"
 #include "measure.hpp"
 
 namespace {
@@ -70,6 +72,29 @@ double exponentials(thread_pool& pool) {
 #pragma GCC unroll 4
         for (int k = 0; k < 4; ++k) total[k] += simd::exp2<float>(simd::load(x + i + k * lanes));
     sink = simd::sum<float>(total[0] + total[1] + total[2] + total[3]);
+  });
+  return double(row) * rounds * pool.size() / seconds;
+}
+
+/// The same of exact GELUs, N registers at once, so that they hide each other's latency.
+template <int N>
+double gelus(thread_pool& pool) {
+  constexpr int row = 2048, rounds = 400;
+  double const seconds = fewest_seconds(pool, 40, [](index_t) {
+    alignas(64) float x[row];
+    for (int i = 0; i < row; ++i) x[i] = float(i - row / 2) * (4.0f / row);
+    pack total[N] = {};
+    for (int r = 0; r < rounds; ++r)
+      for (int i = 0; i < row; i += N * lanes) {
+        pack u[N];
+#pragma GCC unroll 8
+        for (int k = 0; k < N; ++k) u[k] = simd::load(x + i + k * lanes);
+        simd::gelu_all<float>(u);
+#pragma GCC unroll 8
+        for (int k = 0; k < N; ++k) total[k] += u[k];
+      }
+    for (int k = 1; k < N; ++k) total[0] += total[k];
+    sink = simd::sum<float>(total[0]);
   });
   return double(row) * rounds * pool.size() / seconds;
 }
@@ -150,6 +175,7 @@ int main(int argc, char** argv) {
               {"instructions", simd::instruction_set},
               {"operations_per_s", multiply_adds(pool)},
               {"exponentials_per_s", exponentials(pool)},
+              {"gelus_per_s", std::max({gelus<1>(pool), gelus<2>(pool), gelus<4>(pool)})},
               {"memory", json::array()}};
     for (index_t bytes : sizes) line["memory"].push_back(bandwidth(pool, memory, bytes));
     std::printf("%s\n", line.dump().c_str());

@@ -115,7 +115,7 @@ struct work {
   double operations;     ///< of the direct algorithm, two per multiply-add
   double bytes;          ///< every input read once and every output written once
   double reduction = 1;  ///< by how much the best algorithm divides the operations: 4 for Winograd's F(4,4)
-  double exponentials = 0;  ///< one for every GELU, at least
+  double gelus = 0;
 };
 
 struct contest {
@@ -207,7 +207,7 @@ inline int hold(contest const& c, settings const& s) {
               {"operations", c.needed.operations},
               {"reduction", c.needed.reduction},
               {"bytes", c.needed.bytes},
-              {"exponentials", c.needed.exponentials},
+              {"gelus", c.needed.gelus},
               {"others", busy},
               {"waited_s", waited}};
     std::printf("%s\n", line.dump().c_str());

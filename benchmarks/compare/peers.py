@@ -251,14 +251,15 @@ def hold_pointwise(contest, options, group, kind, label, f, operands, task, limi
     inputs["gy"] = array(outputs["y"](gy))
     numbers = sum(t.numel() for t in operands.values())
     passes = ()
+    gelus = gy.numel() if task.get("activation") == "gelu" else 0
     if group == "norm":
         sizes = {"y": gy.numel(), "gy": gy.numel(), **{n: operands["x"].numel() for n in ("x", "gx", "skip", "gskip")}}
         task_of = lambda past: {"op": "passes", "pass": kind, "past": past, "sizes": sizes, "blocks": 512, "passes": [
             {"read": r, "written": w} for r, w in work.norm_passes(kind, "skip" in operands)]}
         passes = (("insula, passes alone", task_of(False)), ("insula, passes alone, past the cache", task_of(True)))
-        needs = work.norm(kind, operands["x"].numel(), numbers - operands["x"].numel(), gy.numel())
+        needs = work.norm(kind, operands["x"].numel(), numbers - operands["x"].numel(), gy.numel(), gelus)
     else:
-        needs = work.pointwise(kind, numbers, gy.numel())
+        needs = work.pointwise(kind, numbers, gy.numel(), gelus)
     paired(contest, options, group, label, needs, f, operands, gy if kind == "step" else None, outputs,
            {**task, "pass": kind}, inputs, limit, LAYOUTS if volumes else (None,), passes)
 

@@ -62,10 +62,10 @@ class Ceilings:
     def __init__(self, runs):
         self.by_threads = {}
         for c in (c for r in runs for c in r.get("ceilings", [])):
-            best = self.by_threads.setdefault(c["threads"], {"operations": 0.0, "exponentials": 0.0, "memory": {},
+            best = self.by_threads.setdefault(c["threads"], {"operations": 0.0, "exponentials": 0.0, "gelus": 0.0, "memory": {},
                                                              "instructions": c["instructions"]})
-            best["operations"] = max(best["operations"], c["operations_per_s"])
-            best["exponentials"] = max(best["exponentials"], c["exponentials_per_s"])
+            for kind in ("operations", "exponentials", "gelus"):
+                best[kind] = max(best[kind], c.get(f"{kind}_per_s", 0.0))
             for m in c["memory"]:
                 kinds = best["memory"].setdefault(m["bytes"], {})
                 for kind in KINDS:
@@ -94,10 +94,11 @@ class Ceilings:
         c = self.by_threads.get(line["threads"])
         if c is None or "bytes" not in line:
             return None
+        gelu = 1 / (c["gelus"] or c["exponentials"])  # an error function costs an exponential at least
         compute = (line["operations"] / line["reduction"] / c["operations"]
-                   + line.get("exponentials", 0.0) / c["exponentials"])
+                   + line.get("exponentials", 0.0) / c["exponentials"] + line.get("gelus", 0.0) * gelu)
         if "passes" in line:
-            moving = sum(self.pass_seconds(line["threads"], r, w) for r, w in line["passes"])
+            moving = sum(max(self.pass_seconds(line["threads"], r, w), sum(gelus) * gelu) for r, w, *gelus in line["passes"])
         else:
             moving = line["bytes"] / max(self.bandwidth(line["threads"], line["bytes"]).values())
         return max(compute, moving)
@@ -251,13 +252,13 @@ def details(results, groups):
 
 
 def ceilings(results):
-    out = ["| threads | instructions | multiply-adds, GFLOP/s | exponentials, G/s | read / in place / add / copy / write, GB/s, by amount |",
+    out = ["| threads | instructions | multiply-adds, GFLOP/s | exponentials, GELUs, G/s | read / in place / add / copy / write, GB/s, by amount |",
            "|---|---|---|---|---|"]
     for threads, c in sorted(results.ceilings.by_threads.items()):
         rates = lambda m: " / ".join(f"{m[k] / 1e9:.0f}" if k in m else "-" for k in KINDS)
         amount = lambda n: f"{n // 1024} KiB" if n < 2**20 else f"{n // 2**20} MiB"
         shown = "; ".join(f"{amount(n)}: {rates(m)}" for n, m in sorted(c["memory"].items()))
-        out.append(f"| {threads} | {c['instructions']} | {c['operations'] / 1e9:.0f} | {c['exponentials'] / 1e9:.1f} | {shown} |")
+        out.append(f"| {threads} | {c['instructions']} | {c['operations'] / 1e9:.0f} | {c['exponentials'] / 1e9:.1f}, {c['gelus'] / 1e9:.1f} | {shown} |")
     return out if len(out) > 2 else []
 
 
@@ -283,6 +284,28 @@ def losses(results):
     if not slower:
         return [f"In all {len(pairs)} cases insula is faster than the fastest peer.", ""]
     return [f"In {len(slower)} of {len(pairs)} cases the fastest peer is faster than insula: " + "; ".join(slower) + ".", ""]
+
+
+def missed(results):
+    """What falls short of its must although the bound leaves room, and how near to the bound the must is."""
+    short = {}
+    for title, group, case, against, must, _, scaled in ROWS:
+        if must is None:
+            continue
+        must *= WITHOUT_AVX512 if scaled and not results.avx512 else 1
+        for key in results.keys(group, case):
+            pair = results.pair(key, 1, against)
+            if pair and pair.ratio < must and (pair.largest is None or pair.largest >= must):
+                share = f", which takes {100 * must / pair.largest:.0f} % of the bound" if pair.largest else ""
+                short.setdefault(title, []).append(f"{key[1]} ({pair.ratio:.3g} of {must:.3g}{share})")
+    if not short:
+        return ["No case falls short of its must but those whose bound does.", ""]
+    peak = results.ceilings.by_threads.get(1, {}).get("operations")
+    products = [l["operations"] / seconds(l) / peak for l in results.data["lines"]
+                if peak and l["group"] == "linear" and l.get("threads") == 1 and "wall_s" in l]
+    best = f" The fastest matrix product of any library here takes {100 * max(products):.0f} % of its bound." if products else ""
+    return ["Short of their must, though the bound leaves room: "
+            + ". ".join(f"{title}: {'; '.join(cases)}" for title, cases in short.items()) + "." + best, ""]
 
 
 def left_out(results):
@@ -324,13 +347,13 @@ def markdown(data):
            "\"best peer\" is against the fastest of all, other libraries' fused, compiled and inference-only paths included. "
            "\"Largest possible\" is the same peer's time over the machine's bound: the larger of operations over the peak of one "
            "core (of 3^3 convolutions with stride 1 a quarter of the operations, as Winograd's F(4,4) needs; a softmax's "
-           "exponentials beside them, and one for every GELU) and of bytes over bandwidth, every input read and every output written "
+           "exponentials and GELUs beside them, each as fast as insula takes them from a cached row) and of bytes over bandwidth, every input read and every output written "
            "once; of activations, pooling and norms the passes that must follow one another, each at the speed of reading, adding or "
            "copying alone, by what it does, or the fastest of all where it writes more than it reads; of fused norms those passes as a "
            "program that does nothing else made them in turn with the rivals, at its fastest, if that took longer. A goal "
            "above it is out of reach of any program here."
            + (f" {' and '.join(results.older)}: against the same goals, with how many cases reach them." if results.older else ""),
-           "", *summary(results), "", *losses(results)]
+           "", *summary(results), "", *missed(results), *losses(results)]
     if (table := ceilings(results)):
         out += ["### Ceilings", "", "Measured in the same runs, by `compare_ceilings`; the best of all runs.", "", *table, ""]
     out += ["### Every case", ""]

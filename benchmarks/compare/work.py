@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # What each computation cannot do without: operations (two per multiply-add), bytes (every input read once, every output
-# written once), exponentials, and by how much the best algorithm divides the operations. Of what only moves memory the passes,
-# too: bytes that each reads and writes elsewhere, when all of one has to be over before the next. Bounds, not estimates: where in
-# doubt less is counted.
+# written once), exponentials and GELUs, and by how much the best algorithm divides the operations. Of what else only moves memory
+# the passes, too: bytes that each reads and writes elsewhere, and the GELUs it takes, when all of one has to be over before the
+# next. Bounds, not estimates: where in doubt less is counted.
 import math
 
 WINOGRAD = 4  # F(4x4, 3x3) in two axes: 36 products for 16 outputs of 9 taps each
 
 
-def needs(operations=0.0, numbers=0.0, reduction=1.0, exponentials=0.0):
+def needs(operations=0.0, numbers=0.0, reduction=1.0, exponentials=0.0, gelus=0.0):
     return {"operations": float(operations), "reduction": float(reduction), "bytes": 4.0 * numbers,
-            "exponentials": float(exponentials)}
+            "exponentials": float(exponentials), "gelus": float(gelus)}
 
 
-def in_passes(*passes, exponentials=0.0):
-    """Each: numbers read, numbers written."""
-    return {**needs(numbers=sum(r + w for r, w in passes), exponentials=exponentials),
-            "passes": [[4.0 * r, 4.0 * w] for r, w in passes]}
+def in_passes(*passes):
+    """Each: numbers read, numbers written, GELUs."""
+    return {**needs(numbers=sum(r + w for r, w, _ in passes), gelus=sum(g for _, _, g in passes)),
+            "passes": [[4.0 * r, 4.0 * w, float(g)] for r, w, g in passes]}
 
 
 def conv3d(kind, size, c_in, c_out, kernel, stride, groups):
@@ -59,20 +59,19 @@ def attention(kind, batch, tokens, channels, heads):
 
 
 def linear(rows, n, m, gelu=False):
-    """An error function costs an exponential at least."""
-    return needs(2.0 * rows * n * m, rows * (n + m) + n * m, exponentials=rows * m if gelu else 0)
+    return needs(2.0 * rows * n * m, rows * (n + m) + n * m, gelus=rows * m if gelu else 0)
 
 
 def mlp(kind, rows, width, hidden):
     times = 1 if kind == "forward" else 3
     return needs(times * 4.0 * rows * width * hidden, (2 * rows * width + 2 * width * hidden) * (1 if times == 1 else 2),
-                 exponentials=rows * hidden)
+                 gelus=rows * hidden)
 
 
-def pointwise(kind, inputs, outputs):
-    """Activations, pooling, norms of short rows: memory alone. A step also reads the output's gradient and writes those of the
-    inputs."""
-    return in_passes((inputs, outputs), *([(outputs, inputs)] if kind != "forward" else []))
+def pointwise(kind, inputs, outputs, gelus=0):
+    """Activations, pooling, norms of short rows: memory and GELUs, whose slopes cost as much at least. A step also reads the
+    output's gradient and writes those of the inputs."""
+    return in_passes((inputs, outputs, gelus), *([(outputs, inputs, gelus)] if kind != "forward" else []))
 
 
 def norm_passes(kind, skip):
@@ -86,11 +85,12 @@ def norm_passes(kind, skip):
     return passes
 
 
-def norm(kind, x, others, outputs):
-    """The numbers of norm_passes; where less comes out than goes in, as much of x as was picked is read backwards at first."""
-    passes = [(x, 0), (x + others, outputs)]
+def norm(kind, x, others, outputs, gelus=0):
+    """The numbers of norm_passes; where less comes out than goes in, as much of x as was picked is read backwards at first. The
+    sums there need the slopes of GELUs."""
+    passes = [(x, 0, 0), (x + others, outputs, gelus)]
     if kind != "forward":
-        passes += [(outputs + min(x, outputs) + others, 0), (x + outputs, x + others)]
+        passes += [(outputs + min(x, outputs) + others, 0, gelus), (x + outputs, x + others, 0)]
     return in_passes(*passes)
 
 
