@@ -71,9 +71,9 @@ struct window_attention {
     T* y;                      // (batch, grid, channels)
     T* lse;  // (batch, windows, heads, tokens): row log-sum-exp of A; null if no gradient follows. Rows of padding
              // tokens are never read and need not be computed: nothing may depend on them
-    T* kept =
-        nullptr;  // kept() elements that the gradient on the same device can use (q, k, v and the heads' outputs, in
-                  // an order of its own), or null: then it computes them again
+    /// kept() elements that the gradient on the same device can use (q, k, v and the heads' outputs, in an order of its own), or
+    /// null: then it computes them again.
+    T* kept = nullptr;
   };
 };
 
