@@ -450,6 +450,8 @@ def main():
     options = parser.parse_args()
     if not hasattr(torch, "compile"):
         options.compile = "none"
+    if options.threads == 1:  # rivals' processes take turns on one processor, so that it never sleeps: see docs/performance.md
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.set_num_threads(options.threads)
     flushes = torch.set_flush_denormal(True)
     say(program="peers.py", threads=options.threads, precision="float32",
