@@ -115,7 +115,7 @@ struct work {
   double operations;     ///< of the direct algorithm, two per multiply-add
   double bytes;          ///< every input read once and every output written once
   double reduction = 1;  ///< by how much the best algorithm divides the operations: 4 for Winograd's F(4,4)
-  double gelus = 0;
+  double gelus = 0;      ///< exact ones
 };
 
 struct contest {

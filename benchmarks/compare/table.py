@@ -114,6 +114,9 @@ class Pair:
             least = max(least or 0.0, min(seconds(l, "least") for l in [own, *alone]))
         self.largest = seconds(peer) / least if least else None  # the ratio of a program that reaches the machine's bound
 
+    def beyond(self, must):
+        return self.largest is not None and self.largest < must
+
 
 class Results:
     def __init__(self, data):
@@ -127,6 +130,9 @@ class Results:
         found = {s for sources in self.contests.values() for s in sources if s.startswith("PyTorch ")}
         self.older = sorted(found, key=version)[:-1]  # versions of PyTorch that stand beside the newest
         self.avx512 = "avx512f" in data["machine"]["features"] and data["isa"] == "native"
+
+    def goal(self, must, scaled):
+        return must if must is None or not scaled or self.avx512 else must * WITHOUT_AVX512
 
     def of_source(self, key, source, threads, pattern):
         """insula and the best peer that matches and agrees; None without."""
@@ -171,7 +177,7 @@ def verdict(pairs, must):
     if not pairs:
         return "not measured"
     missed = [p for p in pairs if p.ratio < must]
-    beyond = sum(p.largest is not None and p.largest < must for p in missed)
+    beyond = sum(p.beyond(must) for p in missed)
     text = f"{len(pairs) - len(missed)} of {len(pairs)}"
     return text + (f"; {beyond} of the other {len(missed)} out of reach" if beyond else "")
 
@@ -181,8 +187,7 @@ def summary(results):
     out = [f"| what | 1 thread | 2 threads | best peer, 1 thread | largest possible | must | aim | cases that reach must |{older}",
            "|---|---|---|---|---|---|---|---|" + "---|" * len(results.older)]
     for title, group, case, against, must, aim, scaled in ROWS:
-        if scaled and not results.avx512:
-            must *= WITHOUT_AVX512
+        must = results.goal(must, scaled)
         one, two, best = (results.pairs(group, case, t, p) for t, p in ((1, against), (2, against), (1, "")))
         if must is None and not one and not two:
             continue
@@ -252,13 +257,15 @@ def details(results, groups):
 
 
 def ceilings(results):
-    out = ["| threads | instructions | multiply-adds, GFLOP/s | exponentials, GELUs, G/s | read / in place / add / copy / write, GB/s, by amount |",
+    out = ["| threads | instructions | multiply-adds, GFLOP/s | exponentials, GELUs, G/s | "
+           "read / in place / add / copy / write, GB/s, by amount |",
            "|---|---|---|---|---|"]
     for threads, c in sorted(results.ceilings.by_threads.items()):
         rates = lambda m: " / ".join(f"{m[k] / 1e9:.0f}" if k in m else "-" for k in KINDS)
         amount = lambda n: f"{n // 1024} KiB" if n < 2**20 else f"{n // 2**20} MiB"
         shown = "; ".join(f"{amount(n)}: {rates(m)}" for n, m in sorted(c["memory"].items()))
-        out.append(f"| {threads} | {c['instructions']} | {c['operations'] / 1e9:.0f} | {c['exponentials'] / 1e9:.1f}, {c['gelus'] / 1e9:.1f} | {shown} |")
+        functions = ", ".join(f"{c[k] / 1e9:.1f}" if c[k] else "-" for k in ("exponentials", "gelus"))
+        out.append(f"| {threads} | {c['instructions']} | {c['operations'] / 1e9:.0f} | {functions} | {shown} |")
     return out if len(out) > 2 else []
 
 
@@ -290,21 +297,20 @@ def missed(results):
     """What falls short of its must although the bound leaves room, and how near to the bound the must is."""
     short = {}
     for title, group, case, against, must, _, scaled in ROWS:
-        if must is None:
+        if (must := results.goal(must, scaled)) is None:
             continue
-        must *= WITHOUT_AVX512 if scaled and not results.avx512 else 1
         for key in results.keys(group, case):
             pair = results.pair(key, 1, against)
-            if pair and pair.ratio < must and (pair.largest is None or pair.largest >= must):
+            if pair and pair.ratio < must and not pair.beyond(must):
                 share = f", which takes {100 * must / pair.largest:.0f} % of the bound" if pair.largest else ""
                 short.setdefault(title, []).append(f"{key[1]} ({pair.ratio:.3g} of {must:.3g}{share})")
     if not short:
-        return ["No case falls short of its must but those whose bound does.", ""]
+        return ["On one thread no case falls short of its must but those whose bound does.", ""]
     peak = results.ceilings.by_threads.get(1, {}).get("operations")
     products = [l["operations"] / seconds(l) / peak for l in results.data["lines"]
                 if peak and l["group"] == "linear" and l.get("threads") == 1 and "wall_s" in l]
     best = f" The fastest matrix product of any library here takes {100 * max(products):.0f} % of its bound." if products else ""
-    return ["Short of their must, though the bound leaves room: "
+    return ["Short of their must on one thread, though the bound leaves room: "
             + ". ".join(f"{title}: {'; '.join(cases)}" for title, cases in short.items()) + "." + best, ""]
 
 
@@ -347,11 +353,11 @@ def markdown(data):
            "\"best peer\" is against the fastest of all, other libraries' fused, compiled and inference-only paths included. "
            "\"Largest possible\" is the same peer's time over the machine's bound: the larger of operations over the peak of one "
            "core (of 3^3 convolutions with stride 1 a quarter of the operations, as Winograd's F(4,4) needs; a softmax's "
-           "exponentials and GELUs beside them, each as fast as insula takes them from a cached row) and of bytes over bandwidth, every input read and every output written "
-           "once; of activations, pooling and norms the passes that must follow one another, each at the speed of reading, adding or "
+           "exponentials and GELUs beside them, as fast as insula takes them from a cached row) and of bytes over bandwidth, every "
+           "input read and every output written once; of activations, pooling and norms the passes that must follow one another, each at the speed of reading, adding or "
            "copying alone, by what it does, or the fastest of all where it writes more than it reads; of fused norms those passes as a "
            "program that does nothing else made them in turn with the rivals, at its fastest, if that took longer. A goal "
-           "above it is out of reach of any program here."
+           "above it is out of reach of any program here, unless it takes exponentials and GELUs faster."
            + (f" {' and '.join(results.older)}: against the same goals, with how many cases reach them." if results.older else ""),
            "", *summary(results), "", *missed(results), *losses(results)]
     if (table := ceilings(results)):

@@ -9,7 +9,8 @@
 using namespace insula;
 
 TEST_CASE("a new buffer is aligned and zero") {
-  for (index_t const size : {1, 1000, 1 << 20}) {
+  for (index_t const size :
+       {1, 1000, (16 << 10) - 1, 16 << 10, 300001, 1 << 20}) {  // of malloc, mapped, of huge pages
     buffer<float, cpu> const values(size);
     CHECK(reinterpret_cast<std::uintptr_t>(values.data()) % cache_line == 0);
     bool zero = true;
@@ -34,8 +35,8 @@ TEST_CASE("a moved-from buffer is empty and its memory lives on in the other") {
 TEST_CASE("a destroyed buffer gives its bytes back") {
   std::size_t const before = host_memory().now;
   {
-    buffer<float, cpu> const small(100), large(1 << 20);
-    CHECK(host_memory().now - before == (100 + (1 << 20)) * sizeof(float));
+    buffer<float, cpu> const small(100), mapped(300001), large(1 << 20);
+    CHECK(host_memory().now - before == (100 + 300001 + (1 << 20)) * sizeof(float));
   }
   CHECK(host_memory().now == before);
 }
