@@ -129,6 +129,8 @@ void mlp_sizes(benchmark::internal::Benchmark* b) {
       ->Args({13824, 96})
       ->Args({1728, 192})
       ->Args({216, 384})
+      ->Args({865, 768})
+      ->Args({2056, 1024})
       ->Unit(benchmark::kMillisecond);
 }
 

@@ -241,8 +241,10 @@ struct kernel<op::mlp_grad, cpu, T> {
 
    private:
     static constexpr index_t partial_bytes = 12 << 20;  // of weight gradients, all chunks together
-    /// Bytes of rows in work: with the weights that pass by they stay in the L2 cache.
+    /// Bytes of rows in work: with the weights that pass by they stay in the L2 cache. Rows so long that only few fit come from
+    /// further away, many at a time, so that weights and their gradients pass by less often.
     static constexpr index_t tile_bytes = (simd::register_count == 32 ? 640 : 320) * 1024;
+    static constexpr index_t few_rows = 72, many_rows = 192;
 
     static index_t chunk_size(args const& a) {
       index_t const weights = 2 * a.width * a.hidden * index_t(sizeof(T));
@@ -262,7 +264,7 @@ struct kernel<op::mlp_grad, cpu, T> {
       index_t const width = a_.width, begin = chunks_.begin(chunk), rows = chunks_.end(chunk) - begin;
       index_t const block = h_.hidden < h_.size ? h_.hidden : h_.size;
       index_t const most = tile_bytes / ((3 * width + 2 * block) * index_t(sizeof(T)));
-      detail::even_blocks const tiles(rows, most < 24 ? 24 : most > 192 ? 192 : most, 24);
+      detail::even_blocks const tiles(rows, most < few_rows || most > many_rows ? many_rows : most, 24);
       T* const pb1 = pb1_ + chunk * a_.hidden;
       T* const pb2 = pb2_ + chunk * width;
       if (group == 0) clear(width, pb2);

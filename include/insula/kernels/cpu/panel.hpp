@@ -2,6 +2,8 @@
 // Matrix products with the right operand cut into panels of a few registers: packing, the register tile, the loop.
 #pragma once
 
+#include <span>
+
 #include "insula/kernels/cpu/register_tile_avx512.hpp"
 #include "insula/kernels/cpu/transpose.hpp"
 
@@ -75,15 +77,39 @@ void pack_panel_transposed(columns<T> c, index_t p, index_t depth, T const* a, i
   transpose_padded(left < size ? left : size, depth, a + first * row, row, to, size);
 }
 
+/// Part of a matrix that is read after a product: before each of the product's tiles its share of cache lines is asked for.
+template <scalar T>
+struct rows_ahead {
+  static constexpr index_t line = index_t(64 / sizeof(T));
+  T const* row = nullptr;
+  index_t rows = 0, width = 0, stride = 0;  // elements of a row that are read, and from row to row
+  index_t share = 0, column = 0;
+
+  rows_ahead() = default;
+  rows_ahead(T const* data, index_t rows_, index_t width_, index_t stride_, index_t tiles)
+      : row(data),
+        rows(rows_),
+        width(width_),
+        stride(stride_),
+        share((rows_ * ((width_ + line - 1) / line) + tiles - 1) / tiles) {}
+  void ask() {
+    for (index_t i = 0; i < share && rows > 0; ++i) {
+      __builtin_prefetch(row + column, 0, 2);
+      if (column += line; column >= width) column = 0, row += stride, --rows;
+    }
+  }
+};
+
 /// What comes after a product, or null: where as many elements as the product has results are written next, and what is read
 /// next, `count` elements. They are asked for while the product is computed: a little in every round, or if `between`, some lines
-/// before every tile.
+/// before every tile, as `blocks` are.
 template <scalar T>
 struct product_ahead {
   T* out = nullptr;
   T const* a = nullptr;
   index_t count = 0;
   bool between = false;
+  std::span<rows_ahead<T>> blocks = {};
 };
 
 namespace detail {
@@ -169,6 +195,7 @@ void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b
   index_t const products = total * depth;  // of all rows with a column: what is read next is spread over them
   index_t const next_step = next.a && products > 0 ? (next.count * R + products - 1) / products : 0;
   for (; m >= R; m -= R, a += Across ? R : R * a_step, c += R * c_row) {
+    for (auto& block : next.blocks) block.ask();
     if (next.between) {
       index_t const some = next_step * depth < next.count ? next_step * depth : next.count;
       for (index_t e = 0; e < some; e += index_t(64 / sizeof(T))) __builtin_prefetch(next.a + e, 0, 2);

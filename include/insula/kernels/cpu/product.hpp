@@ -40,6 +40,13 @@ constexpr index_t copied_row(index_t n) {
   return (chunk_count(n, line) | 1) * line;
 }
 
+/// Whether rows of n elements are a multiple of so many cache lines long. Multiples of 8 begin in an eighth of an L1 cache's
+/// sets, multiples of 64 in a sixteenth of an L2 cache's of 1024.
+template <scalar T>
+constexpr bool rows_meet(index_t n, index_t lines) {
+  return n * index_t(sizeof(T)) % (lines * index_t(cache_line)) == 0;
+}
+
 /// Packs panels [begin, end) of the weights w (depth x n, or n x depth if Transposed).
 template <bool Transposed, scalar T>
 void pack_some_weights(simd::columns<T> c, index_t begin, index_t end, index_t depth, T const* w, T* packed) {
@@ -122,12 +129,15 @@ class row_products {
     });
   }
 
-  /// Blocks of rows times groups of panels.
+  /// Blocks of rows times groups of panels. Rows that would meet in the L2 cache are copied to others first, if columns are enough.
   void by_blocks(context<cpu>& cx, simd::right_operand<T> b) const {
     even_blocks const r(rows_, block_rows, strip), g(c_.panels(), group_size(r.count), 1);
-    cx.pool.run(r.count * g.count, [&](index_t task, int) {
+    bool const copies = simd::register_count < 32 && rows_meet<T>(depth_, 64) && c_.first(g.size) >= 512;
+    cx.pool.run(r.count * g.count, [&](index_t task, int worker) {
       index_t const block = task / g.count, group = task % g.count;
-      multiply(r.end(block) - r.begin(block), g.begin(group), g.end(group), r.begin(block), b);
+      scratch mine(cx, worker);
+      T* const copy = copies ? mine.take<T>(block_rows * copied_row<T>(k_.size)) : nullptr;
+      multiply(r.end(block) - r.begin(block), g.begin(group), g.end(group), r.begin(block), b, {}, copy);
     });
   }
 
@@ -136,13 +146,16 @@ class row_products {
     index_t const size = c_.panels() / chunk_count(least_tasks, row_blocks);
     return size > 1 ? size : 1;
   }
-  /// Rows [row, row + m) of panels [begin, end).
+  /// Rows [row, row + m) of panels [begin, end). If `copy` is given, x's rows are copied to it first, block by block.
   void multiply(index_t m, index_t begin, index_t end, index_t row, simd::right_operand<T> b,
-                simd::product_ahead<T> ahead = {}) const {
-    for (index_t i = 0; i == 0 || i < k_.count; ++i)  // of depth 0 there is what the product starts from
-      simd::panel_product(m, c_, begin, end, k_.end(i) - k_.begin(i), x_ + row * depth_ + k_.begin(i), depth_,
-                          b, k_.begin(i), i == 0 ? start_ : simd::product_start<T>{nullptr, true},
-                          u_ + row * n_, n_, ahead);
+                simd::product_ahead<T> ahead = {}, T* copy = nullptr) const {
+    for (index_t i = 0; i == 0 || i < k_.count; ++i) {  // of depth 0 there is what the product starts from
+      index_t const depth = k_.end(i) - k_.begin(i), copy_row = copied_row<T>(k_.size);
+      T const* const x = x_ + row * depth_ + k_.begin(i);
+      for (index_t r = 0; copy && r < m; ++r) simd::copy(depth, x + r * depth_, copy + r * copy_row);
+      simd::panel_product(m, c_, begin, end, depth, copy ? copy : x, copy ? copy_row : depth_, b, k_.begin(i),
+                          i == 0 ? start_ : simd::product_start<T>{nullptr, true}, u_ + row * n_, n_, ahead);
+    }
     if (!y_) return;
     index_t const first = c_.first(begin), last = end == c_.panels() ? n_ : c_.first(end);
     index_t const whole = last - first == n_ ? m : 1;  // rows that lie one behind the other
@@ -213,7 +226,7 @@ class weight_gradient {
         gb_(gb),
         c_{out},
         inputs_(gw ? in : 1, 384, 8),
-        outputs_(c_.panels(), (rows < 4 * least_tasks * block_rows ? 1 : 2) * half_block, 1),
+        outputs_(c_.panels(), (wide(rows) ? 2 : 1) * half_block, 1),
         chunks_(rows, chunk_size(rows, inputs_.count * outputs_.count), block_rows) {}
 
   void run(context<cpu>& cx) const {
@@ -243,6 +256,11 @@ class weight_gradient {
     return most < 2 * block_rows ? 2 * block_rows : most;
   }
 
+  /// Rows enough for chunks, or blocks of gw enough for tasks, if blocks are twice as wide.
+  bool wide(index_t rows) const {
+    return rows >= 4 * least_tasks * block_rows ||
+           inputs_.count * c_.panels() >= 2 * half_block * least_tasks;
+  }
   /// First row of a chunk, or of none.
   index_t begin_of(index_t chunk) const { return chunk < chunks_.count ? chunks_.begin(chunk) : chunks_.n; }
 
@@ -251,10 +269,14 @@ class weight_gradient {
                 bool adds) const {
     index_t const p0 = outputs_.begin(output), p1 = outputs_.end(output), first = c_.first(p0);
     index_t const i0 = inputs_.begin(input), size = c_.first(p1) - first;
+    index_t const inputs = inputs_.end(input) - i0, valid = c_.n - first < size ? c_.n - first : size;
     bool const sums = gb_ && input == 0;
     scratch s(cx, worker);
     T* const slab = s.take<T>(block_rows * size);
     T* const sum = s.take<T>(size);
+    bool const copies = gw_ && outputs_.size > half_block && rows_meet<T>(in_, 8);
+    index_t const x_row = copies ? copied_row<T>(inputs) : in_;
+    T* const copy = copies ? s.take<T>(block_rows * x_row) : nullptr;
     for (index_t j = 0; j < size; ++j) sum[j] = T(0);
     for (index_t row = chunks_.begin(chunk); row < chunks_.end(chunk); row += block_rows) {
       index_t const left = chunks_.end(chunk) - row, depth = left < block_rows ? left : block_rows;
@@ -263,22 +285,32 @@ class weight_gradient {
         simd::pack_panel(c_, p, depth, gy_ + row * c_.n, c_.n, panel);
         if (sums) add_column_sums(depth, c_.width_of(p), panel, sum + c_.first(p) - first);
       }
-      // what the next block of rows reads is asked for meanwhile: x by the first panel, shares of gy by the others
+      if (!gw_) continue;
+      T const* const x = x_ + row * in_ + i0;
+      for (index_t r = 0; copies && r < depth; ++r) simd::copy(inputs, x + r * in_, copy + r * x_row);
+      // What the next block of rows reads is asked for meanwhile. If tiles share most of it: x by the first panel, shares of gy by
+      // the others; else this tile's columns alone.
       index_t const later = left > block_rows ? row + block_rows : begin_of(chunk + cx.pool.size());
-      bool const more = later + block_rows <= chunks_.n, all = more && inputs_.count == 1;
+      bool const more = later + block_rows <= chunks_.n, all = more && outputs_.count <= 2;
+      simd::rows_ahead<T> mine[2];
+      if (more && !all) {
+        index_t const tiles =
+            (p1 - p0) * chunk_count(inputs, simd::detail::panel_tile_rows<simd::panel_registers>);
+        mine[0] = {x_ + later * in_ + i0, block_rows, inputs, in_, tiles};
+        mine[1] = {gy_ + later * c_.n + first, block_rows, valid, c_.n, tiles};
+      }
       index_t const share = block_rows * c_.n / (p1 - p0 > 1 ? p1 - p0 - 1 : 1);
-      T const* next = all ? x_ + later * in_ : nullptr;
+      T const* next = all && inputs_.count == 1 ? x_ + later * in_ : nullptr;
       index_t count = block_rows * in_;
-      for (index_t p = p0; gw_ && p < p1; ++p) {
-        simd::panel_product<true>(inputs_.end(input) - i0, c_, p, p + 1, depth, x_ + row * in_ + i0, in_,
+      for (index_t p = p0; p < p1; ++p) {
+        simd::panel_product<true>(inputs, c_, p, p + 1, depth, copies ? copy : x, x_row,
                                   simd::right_operand<T>{slab, depth, 0, first}, 0,
                                   {nullptr, adds || row > chunks_.begin(chunk)}, gw + i0 * c_.n, c_.n,
-                                  {nullptr, next, count});
-        next = more ? gy_ + later * c_.n + (p - p0) * share : nullptr, count = share;
+                                  {nullptr, next, count, false, mine});
+        next = all ? gy_ + later * c_.n + (p - p0) * share : nullptr, count = share;
       }
     }
     if (!sums) return;
-    index_t const valid = c_.n - first < size ? c_.n - first : size;
     for (index_t j = 0; j < valid; ++j) gb[first + j] = adds ? gb[first + j] + sum[j] : sum[j];
   }
 
