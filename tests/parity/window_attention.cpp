@@ -269,6 +269,23 @@ TEMPLATE_TEST_CASE("window attention with scores beyond the range of exponential
   }
 }
 
+TEST_CASE("rows of a whole window lie by place of the plane where biases do, those of others as they come") {
+  context<cpu> cx;
+  scratch memory(cx);
+  for (index_t side : {index_t{9}, index_t{8}}) {  // the last of 27 windows is whole, or padded above
+    windowed::sizes<float> const s(geometry(1, {side, 9, 9}, 3, 0, 1, 8));
+    windowed::window_rows window(memory, s.tokens, s.used);
+    window.locate(s, s.windows - 1);
+    bool const by_plane = windowed::biases_by_plane && side == 9;
+    REQUIRE(window.rows + window.paddings == s.tokens);
+    for (index_t r = 0; r < window.rows; ++r) {
+      index_t const token = by_plane ? r % 3 * 9 + r / 3 : r, d = token / 9, h = token / 3 % 3, w = token % 3;
+      CHECK(window.token[r] == token);
+      CHECK(window.at[r] == ((6 + d) * 9 + 6 + h) * 9 + 6 + w);
+    }
+  }
+}
+
 TEMPLATE_TEST_CASE("regions of a shifted window are windows of their own where the mask lets nothing through",
                    "", float, double) {
   using T = TestType;

@@ -26,8 +26,8 @@ class forward {
  public:
   using arguments = op::window_attention::args<T>;
 
-  forward(arguments const& args, sizes<T> const& s, reduced_windows<T> const& reduced, T const* bias,
-          kept_rows<T> const& kept)
+  forward(arguments const& args, sizes<T> const& s, reduced_windows<T> const& reduced,
+          expanded_table<T> const& bias, kept_rows<T> const& kept)
       : args_(args), s_(s), reduced_(reduced), bias_(bias), kept_(kept) {}
 
   bool keeps() const { return bool(kept_); }
@@ -58,14 +58,14 @@ class forward {
       for (index_t p = 0; p < all.paddings; ++p) lse[all.padding[p]] = 0;
     bool const apart = reduced_.takes_apart(memory, all, slot.qkv, args_.qkv_b, head);
     if (!apart && !reduced_.every() && !reduced_.collapse(all, false))
-      return attend(slot, s_, all, all, bias_ + head * s_.tokens * s_.keys, head, lse, memory);
+      return attend(slot, s_, all, all, bias_.head(head), head, lse, memory);
     T const* const powers =
         reduced_.meets_padding(all, apart) ? reduced_.sums(memory, all, head, true) : nullptr;
     T* const sums = memory.take<T>(all.rows);
     for (int i = 0; i < (apart ? all.part_count : 1); ++i) {
       window_rows const own = apart ? all.only(all.parts[i]) : all;
       auto const view = reduced_.look(memory, own, head, powers, sums + own.first);
-      attend(slot, view.s, own, view.window, view.bias, head, lse, memory);
+      attend(slot, view.s, own, view.window, view.biases(), head, lse, memory);
     }
   }
 
@@ -99,7 +99,7 @@ class forward {
   }
   /// The same for the rows of `own`, their keys being those of `window`, whose sizes are s.
   void attend(forward_slot<T>& slot, sizes<T> const& s, window_rows const& own, window_rows const& window,
-              T const* bias, index_t head, T* lse, scratch& memory) const {
+              head_biases<T> const& bias, index_t head, T* lse, scratch& memory) const {
     constexpr int w = simd::width<T>;
     head_values<T> values(memory, s);
     values.pack(s, window, slot.qkv, args_.qkv_b, head);
@@ -134,7 +134,7 @@ class forward {
     }
   }
   /// The weighted sums of a tile of queries with the largest score of each row as its shift.
-  static void shifted(sizes<T> const& s, window_rows const& window, T const* bias,
+  static void shifted(sizes<T> const& s, window_rows const& window, head_biases<T> const& bias,
                       head_values<T> const& values, index_t first, T* scores, T* sum, T* shift, T* sums) {
     query_tile<T> const tile(s, window, bias, values.mask, first);
     largest_scores(s, window, tile, values, first, scores, shift);
@@ -145,7 +145,7 @@ class forward {
   arguments const& args_;
   sizes<T> const& s_;
   reduced_windows<T> const& reduced_;
-  T const* bias_;
+  expanded_table<T> const& bias_;
   kept_rows<T> const& kept_;
 };
 
@@ -159,7 +159,8 @@ struct kernel<op::window_attention, cpu, T> {
     windowed::sizes<T> const s(args.g);
     scratch memory(cx);
     windowed::reduced_windows<T> const reduced(cx, memory, s, args.table);
-    T const* const bias = reduced.every() ? nullptr : windowed::expand_table<T>(cx, memory, s, args.table);
+    windowed::expanded_table<T> bias;
+    if (!reduced.every()) bias = {cx, memory, s, args.table};
     windowed::kept_rows<T> const kept(memory, s, args.kept);
     windowed::forward<T> const stages(args, s, reduced, bias, kept);
     index_t const groups = (s.windows + group - 1) / group;

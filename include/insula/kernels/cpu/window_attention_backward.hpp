@@ -46,8 +46,8 @@ class gradient {
   using slot_type = gradient_slot<T>;
 
   gradient(arguments const& args, sizes<T> const& s, reduced_windows<T> const& reduced,
-           diagonals<T> const& layout, T const* bias, T const* qkv_columns, T const* proj_columns,
-           kept_rows<T const> const& kept)
+           diagonals<T> const& layout, expanded_table<T> const& bias, T const* qkv_columns,
+           T const* proj_columns, kept_rows<T const> const& kept)
       : args_(args),
         s_(s),
         reduced_(reduced),
@@ -93,8 +93,7 @@ class gradient {
     T* const along = table ? layout_.begin(memory, table) : nullptr;
     bool const apart = reduced_.takes_apart(memory, all, slot.qkv, args_.qkv_b, head);
     if (!apart && !reduced_.every() && !reduced_.collapse(all, true)) {
-      T const* const bias = bias_ + head * s_.tokens * s_.keys;
-      attend(slot, s_, all, all, layout_, bias, head, lse, along, nullptr, memory);
+      attend(slot, s_, all, all, layout_, bias_.head(head), head, lse, along, nullptr, memory);
       if (along) layout_.end(along, table);
       return;
     }
@@ -106,7 +105,7 @@ class gradient {
       auto const view = reduced_.look(memory, own, head, powers, sums + own.first);
       diagonals<T> const layout(memory, s_, own, view.s.keys);
       T* const its_last = last + own.first;
-      attend(slot, view.s, own, view.window, layout, view.bias, head, lse, along,
+      attend(slot, view.s, own, view.window, layout, view.biases(), head, lse, along,
              own.paddings > 0 ? its_last : nullptr, memory);
       if (own.paddings == 0) simd::clear(own.rows, its_last);
     }
@@ -166,8 +165,8 @@ class gradient {
   /// The same for the rows of `own`, their keys being those of `window`, whose sizes are s. along: where the layout adds, or null;
   /// last (rows): the gradients of the scores of the last key, which is not in the layout, or null.
   void attend(slot_type& slot, sizes<T> const& s, window_rows const& own, window_rows const& window,
-              diagonals<T> const& layout, T const* bias, index_t head, T const* lse, T* along, T* last,
-              scratch& memory) const {
+              diagonals<T> const& layout, head_biases<T> const& bias, index_t head, T const* lse, T* along,
+              T* last, scratch& memory) const {
     head_values<T> values(memory, s);
     values.pack(s, window, slot.qkv, args_.qkv_b, head);
     block_memory m(memory, s);
@@ -327,7 +326,8 @@ class gradient {
   sizes<T> const& s_;
   reduced_windows<T> const& reduced_;
   diagonals<T> const& layout_;
-  T const *bias_, *qkv_columns_, *proj_columns_;
+  expanded_table<T> const& bias_;
+  T const *qkv_columns_, *proj_columns_;
   kept_rows<T const> const& kept_;
 };
 
@@ -346,7 +346,8 @@ struct kernel<op::window_attention_grad, cpu, T> {
     scratch memory(cx);
     windowed::diagonals<T> const layout(memory, s);
     windowed::reduced_windows<T> const reduced(cx, memory, s, args.table);
-    T const* const bias = reduced.every() ? nullptr : windowed::expand_table<T>(cx, memory, s, args.table);
+    windowed::expanded_table<T> bias;
+    if (!reduced.every()) bias = {cx, memory, s, args.table};
     T *qkv_columns = memory.take<T>(3 * c * c), *proj_columns = memory.take<T>(c * c);
     constexpr index_t piece = 64;  // rows
     cx.pool.run((c + piece - 1) / piece, [&](index_t task, int) {

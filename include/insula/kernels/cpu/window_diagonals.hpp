@@ -186,17 +186,17 @@ struct diagonals {
     }
   }
 
-  /// A register for each shift: keys of a window row meet there without it. N rows of one tile whose tokens follow each other.
+  /// A register for each shift: keys of a window row meet there without it. N rows of one tile, whose sums are `apart`: those of
+  /// tokens along a window row a register back, of tokens above each other a plane on.
   template <int N>
-  void add_shifts(T const* from, T* to) const {
-    constexpr index_t w = simd::width<T>;
+  void add_shifts(T const* from, T* to, index_t apart) const {
     for (key_row const *k = whole, *const last = whole + whole_count; k < last; ++k) {
       auto const there = lanes(k->there[0]);
       T const* const row = from + k->from[0];
       T* const at = to - k->to;
 #pragma GCC unroll 8
       for (int r = 0; r < N; ++r)
-        simd::store(at - r * w, simd::load(at - r * w) + masked(row + r * tile_keys<T>, there));
+        simd::store(at + r * apart, simd::load(at + r * apart) + masked(row + r * tile_keys<T>, there));
     }
     for (key_row const *k = cut, *const last = cut + cut_count; k < last; ++k) {
       auto const here = lanes(k->there[0]), beyond = lanes(k->there[1]);
@@ -204,28 +204,30 @@ struct diagonals {
       T* const at = to - k->to;
 #pragma GCC unroll 8
       for (int r = 0; r < N; ++r)
-        simd::store(at - r * w, simd::load(at - r * w) + (masked(first + r * tile_keys<T>, here) +
-                                                          masked(second + r * tile_keys<T>, beyond)));
+        simd::store(at + r * apart, simd::load(at + r * apart) + (masked(first + r * tile_keys<T>, here) +
+                                                                  masked(second + r * tile_keys<T>, beyond)));
     }
   }
   template <int Most = tile_queries>
-  void add_shifts(index_t count, T const* from, T* to) const {
-    if (count == Most) return add_shifts<Most>(from, to);
-    if constexpr (Most > 1) add_shifts<Most - 1>(count, from, to);
+  void add_shifts(index_t count, T const* from, T* to, index_t apart) const {
+    if (count == Most) return add_shifts<Most>(from, to, apart);
+    if constexpr (Most > 1) add_shifts<Most - 1>(count, from, to, apart);
   }
   /// Rows [first, end), of which ga begins with the first.
   void add_shifted(window_rows const& of, index_t first, index_t end, T const* ga, T* sums) const {
     for (index_t r = first; r < end;) {
       index_t const token = of.token[r], place_in_tile = (r - first) % tile_queries,
                     shift = window.w - 1 - token % window.w;
+      index_t const plane = window.h * window.w;
+      bool const above = r + 1 < end && of.token[r + 1] == token + plane;
       index_t count = 1;
       while (r + count < end && place_in_tile + count < tile_queries &&
-             of.token[r + count] == token + count && shift >= count)
+             of.token[r + count] == token + count * (above ? plane : 1) && (above || shift >= count))
         ++count;
       T const* const from = ga + (r - first - place_in_tile) * keys + place_in_tile * tile_keys<T>;
       T* const to = sums + place(token) * step + shift * simd::width<T>;
       r += count;
-      add_shifts(count, from, to);
+      add_shifts(count, from, to, above ? (2 * window.h - 1) * step : -simd::width<T>);
     }
   }
   /// table += the registers of add_shifts, each shifted to its lanes: R registers to a row of the table.

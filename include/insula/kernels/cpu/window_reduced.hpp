@@ -21,15 +21,12 @@ class reduced_windows {
  public:
   reduced_windows(context<cpu>& cx, scratch& memory, sizes<T> const& s, T const* table)
       : s_(s), codes_{s.g.window} {
-    bool padded = false, shifted = false, nominal = true;  // the table's coordinates are those of the tokens
+    bool padded = false, shifted = false;
     for (int i = 0; i < 3; ++i) {
       padded = padded || s.count[i] * s.used[i] > s.g.grid[i];
       shifted = shifted || s.shift[i] > 0;
-      nominal = nominal && s.used[i] == s.g.window[i];
     }
-    padded_ = padded && nominal, shifted_ = shifted && nominal;
-    constexpr index_t few = 16, large = 128;  // windows that hardly share an expanded table, and their tokens
-    every_ = nominal && s.windows <= few && s.tokens >= large;
+    padded_ = padded && s.nominal, shifted_ = shifted && s.nominal, every_ = s.few;
     if (!padded_ && !shifted_ && !every_) return;
     constexpr index_t w = simd::width<T>;
     entries_ = round_up(s.g.table_rows() + w, w);  // so that whole registers may be read from any entry
@@ -118,6 +115,8 @@ class reduced_windows {
     sizes<T> s;
     window_rows window;  // token: its own rows; padding: the key behind them, if there is any
     T* bias;             // (rows, keys)
+
+    head_biases<T> biases() const { return {bias, s.keys, nullptr, nullptr, 0, 0, tile_queries * s.keys}; }
   };
 
   /// One head of one window or of its tokens of one region. powers: sums() of the window if any of its queries meets padding. sums

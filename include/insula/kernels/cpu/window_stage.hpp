@@ -20,6 +20,10 @@ inline constexpr index_t tile_keys = tile_registers* simd::width<T>;
 /// Windows that meet the bias of a head one after the other: it is as large as the L2 cache of cores without AVX-512.
 inline constexpr index_t group = simd::register_count == 32 ? 4 : 1;
 
+/// Whether the expanded table has a row per token of a plane, in which tokens above each other find their keys a plane further on.
+/// It is a quarter as large, but whole registers lie across cache lines.
+inline constexpr bool biases_by_plane = simd::register_count < 32;
+
 constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
 
 /// Sizes of one call. Keys are padded to whole tiles; head rows to whole registers.
@@ -29,6 +33,8 @@ struct sizes {
   extent used, shift, count;
   index_t channels, heads, width, row, windows;
   index_t tokens, keys;  // of one window
+  bool nominal;          // the window is not clipped: the table's coordinates are those of the tokens
+  bool few;              // windows that hardly share an expanded table: each reads the table itself
 
   explicit sizes(op::window_geometry const& geometry)
       : g(geometry),
@@ -41,6 +47,9 @@ struct sizes {
         row(round_up(width, simd::width<T>)),
         windows(g.batch * count.size()) {
     set_tokens(used.size());
+    nominal = used == g.window;
+    constexpr index_t most = 16, large = 128;
+    few = nominal && windows <= most && tokens >= large;
   }
   void set_tokens(index_t n) {
     tokens = n, keys = round_up(n, tile_keys<T>);
@@ -50,14 +59,16 @@ struct sizes {
   index_t padded_rows() const { return round_up(tokens, tile_queries); }
 };
 
-/// One window, or its tokens of one shift region. Rows are its real tokens, region by region and in order within each; padding
-/// tokens are keys only: their queries would be cropped.
+/// One window, or its tokens of one shift region. Rows are its real tokens, region by region and in order within each, or if all are
+/// of one region, nothing is padding and biases_by_plane, those above each other together. Padding tokens are keys only: their
+/// queries would be cropped.
 struct window_rows {
   index_t rows = 0, paddings = 0;
   index_t first = 0;      // row of the window that row 0 is
   bool mixed = false;     // tokens of several shift regions: the mask matters
   std::int32_t* token;    // (rows) number of the token within the window
   index_t* at;            // (rows) its row in x
+  index_t* spare;         // (tokens) while rows are ordered
   std::int32_t* padding;  // (paddings) numbers of the padding tokens, region by region
   std::uint8_t*
       region;  // (tokens) below 8: one bit per axis, set beyond the seam of the roll; or every_region
@@ -79,6 +90,7 @@ struct window_rows {
   window_rows(scratch& memory, index_t tokens, extent const& used)
       : token(memory.take<std::int32_t>(tokens)),
         at(memory.take<index_t>(tokens)),
+        spare(memory.take<index_t>(tokens)),
         padding(memory.take<std::int32_t>(tokens)),
         region(memory.take<std::uint8_t>(tokens)) {
     for (int i = 0; i < 3; ++i)
@@ -118,9 +130,21 @@ struct window_rows {
       if (p.to > p.from) parts[part_count++] = p;
     }
     mixed = labels > 1;
+    if (biases_by_plane && s.nominal && !s.few && !mixed && paddings == 0) order_by_plane(s);
   }
 
  private:
+  /// The tokens of each place of a plane, one above the other, and then those of the next.
+  template <scalar T>
+  void order_by_plane(sizes<T> const& s) {
+    index_t const plane = s.used.h * s.used.w;
+    std::swap(at, spare);
+    for (index_t t = 0, r = 0; t < plane; ++t)
+      for (index_t d = 0; d < s.used.d; ++d, ++r) {
+        token[r] = std::int32_t(d * plane + t);
+        at[r] = spare[d * plane + t];
+      }
+  }
   template <scalar T>
   void add_tokens(sizes<T> const& s, index_t sample, std::uint8_t label) {
     for (index_t d = 0; d < s.used.d; ++d) {
@@ -203,39 +227,95 @@ void reverse_table(sizes<T> const& s, T const* table, index_t head, T* out, inde
   for (index_t r = entries; r < size; ++r) out[r] = 0;
 }
 
-/// (heads, tokens, keys) = log2(e) table[relative_position(i, j)][head]; what fills up the keys gets a score that is never chosen.
+/// Biases of one head's scores: those of query `token` begin at data + at[token], or if `at` is null, at data + token * stride; those
+/// of the keys from `whole` on, if `last` is given, at last + token * last_stride.
 template <scalar T>
-T const* expand_table(context<cpu>& cx, scratch& all, sizes<T> const& s, T const* table) {
-  T* const out = all.take<T>(s.heads * s.tokens * s.keys);
-  table_codes const codes{s.g.window};
-  index_t const entries = s.g.table_rows(), run = s.g.window.w;
-  cx.pool.run(s.heads, [&](index_t h, int worker) {
-    scratch memory(cx, worker);
-    T* reversed = memory.take<T>(entries + simd::width<T>);
-    reverse_table(s, table, h, reversed, entries + simd::width<T>);
-    index_t const runs = (s.tokens + run - 1) / run;
-    index_t* start = memory.take<index_t>(runs);
-    for (index_t r = 0; r < runs; ++r) start[r] = codes.code(r * run);
-    for (index_t i = 0; i < s.tokens; ++i) {
-      T* to = out + (h * s.tokens + i) * s.keys;
-      T const* from = reversed + codes.centre() - codes.code(i);
-      for (index_t r = 0; r < runs; ++r) {
-        index_t const j = r * run;
-        T const* piece = from + start[r];
+struct head_biases {
+  T const* data = nullptr;
+  index_t stride = 0;
+  std::int32_t const* at = nullptr;
+  T const* last = nullptr;
+  index_t last_stride = 0, whole = 0;
+  index_t ahead =
+      0;  // elements from a query's to that of the query that many rows later, which are asked for; or 0
 
-        index_t const length = s.tokens - j < run ? s.tokens - j : run;
+  T const* of(index_t token) const { return data + (at ? index_t(at[token]) : token * stride); }
+  /// So that those of key j are at j.
+  T const* last_of(index_t token) const { return last ? last + token * last_stride - whole : of(token); }
+};
+
+/// log2(e) table[relative_position(i, j)][head] for queries i and keys j; what fills up the keys gets a score that is never chosen.
+template <scalar T>
+class expanded_table {
+ public:
+  expanded_table() = default;
+  expanded_table(context<cpu>& cx, scratch& all, sizes<T> const& s, T const* table)
+      : plane_(biases_by_plane ? s.g.window.h * s.g.window.w : s.tokens),
+        planes_(chunk_count(s.tokens, plane_)),
+        keys_(s.keys),
+        whole_(biases_by_plane ? s.tokens / tile_keys<T> * tile_keys<T> : s.keys),
+        row_(biases_by_plane ? (2 * planes_ - 1) * plane_ : s.keys),
+        tokens_(s.tokens) {
+    data_ = all.take<T>(s.heads * size());
+    std::int32_t* const at = all.take<std::int32_t>(tokens_);
+    for (index_t i = 0; i < tokens_; ++i)
+      at[i] = std::int32_t(i % plane_ * row_ + (planes_ - 1 - i / plane_) * plane_);
+    at_ = at;
+    cx.pool.run(s.heads, [&](index_t h, int worker) {
+      scratch memory(cx, worker);
+      fill(memory, s, table, h);
+    });
+  }
+
+  head_biases<T> head(index_t h) const {
+    T const* const data = data_ + h * size();
+    return {data,
+            0,
+            at_,
+            whole_ < keys_ ? data + plane_ * row_ : nullptr,
+            keys_ - whole_,
+            whole_,
+            biases_by_plane ? 0 : tile_queries * keys_};
+  }
+
+ private:
+  index_t size() const { return plane_ * row_ + tokens_ * (keys_ - whole_); }
+
+  void fill(scratch& memory, sizes<T> const& s, T const* table, index_t head) const {
+    table_codes const codes{s.g.window};
+    index_t const entries = s.g.table_rows(), run = s.g.window.w, up = (2 * s.g.window.h - 1) * (2 * run - 1);
+    T* const reversed = memory.take<T>(entries + simd::width<T>);
+    reverse_table(s, table, head, reversed, entries + simd::width<T>);
+    T* const data = data_ + head * size();
+    index_t const filled = biases_by_plane ? row_ : tokens_, runs = chunk_count(filled, run);
+    index_t* const start = memory.take<index_t>(runs);  // of pieces along a window row
+    for (index_t r = 0; r < runs; ++r)
+      start[r] = codes.code(r * run % plane_) + (r * run / plane_ - (planes_ - 1)) * up;
+    for (index_t i = 0; i < plane_; ++i) {
+      T* const to = data + i * row_;
+      T const* const from = reversed + codes.centre() - codes.code(i);
+      for (index_t r = 0; r < runs; ++r) {
+        index_t const j = r * run, length = filled - j < run ? filled - j : run;
         for (index_t e = 0; e < length;
              e += simd::width<T>)  // what is too much is overwritten by the next piece
-          if (j + e + simd::width<T> <= s.keys)
-            simd::store(to + j + e, simd::load(piece + e));
+          if (j + e + simd::width<T> <= row_)
+            simd::store(to + j + e, simd::load(from + start[r] + e));
           else
-            simd::store(to + j + e, simd::load(piece + e, int(length - e)), int(length - e));
+            simd::store(to + j + e, simd::load(from + start[r] + e, int(length - e)), int(length - e));
       }
-      for (index_t j = s.tokens; j < s.keys; ++j) to[j] = no_key<T>;
+      for (index_t j = filled; j < row_; ++j) to[j] = no_key<T>;
     }
-  });
-  return out;
-}
+    index_t const left = keys_ - whole_;
+    for (index_t i = 0; left > 0 && i < tokens_; ++i) {
+      T* const to = data + plane_ * row_ + i * left;
+      for (index_t j = 0; j < left; ++j) to[j] = whole_ + j < tokens_ ? data[at_[i] + whole_ + j] : no_key<T>;
+    }
+  }
+
+  index_t plane_ = 1, planes_ = 1, keys_ = 0, whole_ = 0, row_ = 0, tokens_ = 0;
+  T* data_ = nullptr;
+  std::int32_t const* at_ = nullptr;
+};
 
 /// Vector loop over [0, n): body(offset, count) with count == width except for the last.
 template <scalar T, class F>

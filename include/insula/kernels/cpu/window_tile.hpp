@@ -16,16 +16,20 @@ namespace insula::windowed {
 /// A tile of queries of one head: where their biases and masks are. Rows beyond the last repeat row 0.
 template <scalar T>
 struct query_tile {
-  T const *bias[tile_queries], *mask[tile_queries];
+  T const *bias[tile_queries], *last[tile_queries], *mask[tile_queries];
+  index_t whole, ahead;
 
-  query_tile(sizes<T> const& s, window_rows const& window, T const* head_bias, T const* masks,
-             index_t first) {
+  query_tile(sizes<T> const& s, window_rows const& window, head_biases<T> const& biases, T const* masks,
+             index_t first)
+      : whole(biases.last ? biases.whole : s.keys), ahead(biases.ahead) {
     for (index_t r = 0; r < tile_queries; ++r) {
       index_t const token = window.token[first + r < window.rows ? first + r : 0];
-      bias[r] = head_bias + token * s.keys;
+      bias[r] = biases.of(token), last[r] = biases.last_of(token);
       mask[r] = masks + window.region[token] * s.keys;
     }
   }
+  /// Where the biases of the tile of keys from j on are.
+  T const* const* biases(index_t j) const { return j < whole ? bias : last; }
 };
 
 template <scalar T>
@@ -52,25 +56,27 @@ enum class score { raw, exponential, unshifted };
 
 /// One tile of scores a = bias (+ mask) + q k^T at the keys from j on: out = a, or out = 2^(a - shift), 2^a, and
 /// total (tile_queries, width of a register) += out. `ahead`: elements from a bias to that of the tile of queries that
-/// follows, which may still be in the L3 cache.
+/// follows, which may still be in the L3 cache, or 0.
 template <scalar T, score What, bool Masked>
-__attribute__((noinline)) void score_tile(query_tile<T> const& tile, index_t j, index_t width,
-                                          T const* q_tile, T const* k_tile, index_t ahead, T const* shift,
-                                          T* out, T* total) {
+__attribute__((noinline)) void score_tile(T const* const* bias, T const* const* mask, index_t j,
+                                          index_t width, T const* q_tile, T const* k_tile, index_t ahead,
+                                          T const* shift, T* out, T* total) {
   constexpr int w = simd::width<T>;
   accumulators<T> sum;
 #pragma GCC unroll 16
   for (int r = 0; r < tile_queries; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < tile_registers; ++v) {
-      sum[r][v] = simd::load(tile.bias[r] + j + v * w);
-      if constexpr (Masked) sum[r][v] += simd::load(tile.mask[r] + j + v * w);
+      sum[r][v] = simd::load(bias[r] + j + v * w);
+      if constexpr (Masked) sum[r][v] += simd::load(mask[r] + j + v * w);
     }
+  if (ahead > 0) {
 #pragma GCC unroll 16
-  for (int r = 0; r < tile_queries; ++r)
+    for (int r = 0; r < tile_queries; ++r)
 #pragma GCC unroll 2
-    for (index_t e = 0; e < tile_keys<T>; e += index_t(cache_line / sizeof(T)))
-      __builtin_prefetch(tile.bias[r] + j + ahead + e);
+      for (index_t e = 0; e < tile_keys<T>; e += index_t(cache_line / sizeof(T)))
+        __builtin_prefetch(bias[r] + j + ahead + e);
+  }
   multiply_tile<T>(width, q_tile, k_tile, sum);
   if constexpr (What != score::raw) {
 #pragma GCC unroll 16
@@ -105,7 +111,7 @@ void exponentials(sizes<T> const& s, window_rows const& window, query_tile<T> co
   T const* q = values.q_tiles + first * s.width;
   auto const f = window.mixed ? score_tile<T, What, true> : score_tile<T, What, false>;
   for (index_t j = begin; j < end; j += tile_keys<T>)
-    f(tile, j, s.width, q, values.k_columns + j * s.width, tile_queries * s.keys, shift,
+    f(tile.biases(j), tile.mask, j, s.width, q, values.k_columns + j * s.width, tile.ahead, shift,
       out + (j - begin) * tile_queries, total);
 }
 /// All keys, and sums = the row sums of out.
@@ -125,7 +131,7 @@ void largest_scores(sizes<T> const& s, window_rows const& window, query_tile<T> 
   auto const f = window.mixed ? score_tile<T, score::raw, true> : score_tile<T, score::raw, false>;
   for (int r = 0; r < tile_queries; ++r) largest[r] = no_key<T>;
   for (index_t j = 0; j < s.keys; j += tile_keys<T>) {
-    f(tile, j, s.width, q, values.k_columns + j * s.width, 0, nullptr, out, nullptr);
+    f(tile.biases(j), tile.mask, j, s.width, q, values.k_columns + j * s.width, 0, nullptr, out, nullptr);
     for (int r = 0; r < tile_queries; ++r)
       for (index_t e = 0; e < tile_keys<T>; ++e)
         largest[r] = largest[r] > out[r * tile_keys<T> + e] ? largest[r] : out[r * tile_keys<T> + e];
