@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "insula/kernels/cpu/window_stage.hpp"
+#include "insula/kernels/cpu/window_table.hpp"
 
 namespace insula::windowed {
 
