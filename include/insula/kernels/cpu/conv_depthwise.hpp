@@ -318,12 +318,14 @@ template <scalar T>
 void pack_depthwise_taps(lattice const& l, depthwise_ring<T> const& ring, T const* w, T* y) {
   line const &dl = l.at[0], &hl = l.at[1], &wl = l.at[2];
   for (index_t r = 0; r < ring.registers(); ++r)
-    for (index_t t = 0; t < dl.taps * hl.taps * wl.taps; ++t, y += simd::width<T>) {
-      index_t const d = dl.tap + t / wl.taps / hl.taps * dl.tap_step,
-                    h = hl.tap + t / wl.taps % hl.taps * hl.tap_step;
-      index_t const k = (d * hl.kernel + h) * wl.kernel + wl.tap + t % wl.taps * wl.tap_step;
-      simd::store(y, simd::load(w + k * l.out_channels + ring.channel + r * simd::width<T>, ring.lanes(r)));
-    }
+    for (index_t td = 0; td < dl.taps; ++td)
+      for (index_t th = 0; th < hl.taps; ++th)
+        for (index_t tw = 0; tw < wl.taps; ++tw, y += simd::width<T>) {
+          index_t const d = dl.tap + td * dl.tap_step, h = hl.tap + th * hl.tap_step;
+          index_t const k = (d * hl.kernel + h) * wl.kernel + wl.tap + tw * wl.tap_step;
+          simd::store(y,
+                      simd::load(w + k * l.out_channels + ring.channel + r * simd::width<T>, ring.lanes(r)));
+        }
 }
 
 /// y (+)= b + the depth-wise lattice's convolution of x with w (kernel, channels). A tile of outputs goes down its
