@@ -22,7 +22,7 @@ inline constexpr index_t tile_keys = tile_registers* simd::width<T>;
 inline constexpr index_t group = simd::register_count == 32 ? 4 : 1;
 
 /// Whether the expanded table has a row per token of a plane, in which tokens above each other find their keys a plane further on.
-/// It is a quarter as large, but whole registers lie across cache lines.
+/// It takes less than a third of the memory, but registers lie across cache lines.
 inline constexpr bool biases_by_plane = simd::register_count < 32;
 
 constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
@@ -60,9 +60,9 @@ struct sizes {
   index_t padded_rows() const { return round_up(tokens, tile_queries); }
 };
 
-/// One window, or its tokens of one shift region. Rows are its real tokens, region by region and in order within each, or if all are
-/// of one region, nothing is padding and biases_by_plane, those above each other together. Padding tokens are keys only: their
-/// queries would be cropped.
+/// One window, or its tokens of one shift region. Rows are its real tokens, region by region and in order within each; in a whole
+/// window whose biases lie by plane, those above each other follow each other. Padding tokens are keys only: their queries would be
+/// cropped.
 struct window_rows {
   index_t rows = 0, paddings = 0;
   index_t first = 0;      // row of the window that row 0 is

@@ -29,7 +29,8 @@ void reverse_table(sizes<T> const& s, T const* table, index_t head, T* out, inde
 }
 
 /// Biases of one head's scores: those of query `token` begin at data + at[token], or if `at` is null, at data + token * stride; those
-/// of the keys from `whole` on, if `last` is given, at last + token * last_stride.
+/// of the keys from `whole` on, if `last` is given, at last + token * last_stride. What is `ahead` elements further on, if not 0, is the
+/// bias of a later query and asked for.
 template <scalar T>
 struct head_biases {
   T const* data = nullptr;
@@ -37,8 +38,7 @@ struct head_biases {
   std::int32_t const* at = nullptr;
   T const* last = nullptr;
   index_t last_stride = 0, whole = 0;
-  index_t ahead =
-      0;  // elements from a query's to that of the query that many rows later, which are asked for; or 0
+  index_t ahead = 0;
 
   T const* of(index_t token) const { return data + (at ? index_t(at[token]) : token * stride); }
   /// So that those of key j are at j.
