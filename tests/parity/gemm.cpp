@@ -183,6 +183,18 @@ TEST_CASE("linear cuts many rows, deep sums and wide outputs into blocks without
   check_linear({.rows = 5003, .in = 5, .out = 17, .gb = false});
 }
 
+TEST_CASE("linear layers of many rows that meet in a cache give what a few rows at a time do") {
+  index_t const rows = 300, in = 1024, out = 4090, few = 100;  // so few meet groups of columns, uncopied
+  auto const x = input<float>(rows * in, 1), w = input<float>(in * out, 2), b = input<float>(out, 3);
+  auto y = poisoned<float>(rows * out), parts = poisoned<float>(rows * out);
+  context<cpu> cx;
+  run<op::linear, cpu, float>(cx, {rows, in, out, x.data(), w.data(), b.data(), y.data()});
+  for (index_t r = 0; r < rows; r += few)
+    run<op::linear, cpu, float>(
+        cx, {few, in, out, x.data() + r * in, w.data(), b.data(), parts.data() + r * out});
+  CHECK(testing::relative_error(y, parts) < 1e-6);
+}
+
 TEST_CASE("linear with GELU is the reference however the product is cut") {
   std::mt19937 g(3);
   for (int trial = 0; trial < 20; ++trial)

@@ -216,6 +216,17 @@ TEMPLATE_TEST_CASE("window attention on the CPU agrees with the plain kernels", 
   check_parity<T>(geometry(1, {1, 1, 1}, 7, 3, 1, 1), bound<T>);
 }
 
+TEMPLATE_TEST_CASE("window attention in many whole windows agrees with the plain kernels", "", float,
+                   double) {
+  using T = TestType;
+  check_parity<T>(geometry(17, {7, 7, 7}, 7, 0, 1, 8), bound<T>);
+  for (index_t shift : {0, 1}) {  // windows that are no cubes
+    auto g = geometry(1, {8, 9, 10}, 1, 0, 2, 8);
+    g.window = {2, 3, 5}, g.shift = {shift, shift, shift};
+    check_parity<T>(g, bound<T>);
+  }
+}
+
 TEMPLATE_TEST_CASE("window attention with many windows sums chunks", "", float, double) {
   check_parity<TestType>(geometry(2, {9, 11, 10}, 3, 1, 2, 8), bound<TestType>);  // 2 x 64 windows
   check_parity<TestType>(geometry(3, {17, 5, 11}, 2, 1, 1, 16),

@@ -92,10 +92,12 @@ struct rows_ahead {
         width(width_),
         stride(stride_),
         share((rows_ * ((width_ + line - 1) / line) + tiles - 1) / tiles) {}
-  void ask() {
+  INSULA_INLINE void ask() {
     for (index_t i = 0; i < share && rows > 0; ++i) {
       __builtin_prefetch(row + column, 0, 2);
-      if (column += line; column >= width) column = 0, row += stride, --rows;
+      if (column += line; column < width) continue;
+      column = 0;
+      if (--rows > 0) row += stride;
     }
   }
 };

@@ -40,8 +40,8 @@ constexpr index_t copied_row(index_t n) {
   return (chunk_count(n, line) | 1) * line;
 }
 
-/// Whether rows of n elements are a multiple of so many cache lines long. Multiples of 8 begin in an eighth of an L1 cache's
-/// sets, multiples of 64 in a sixteenth of an L2 cache's of 1024.
+/// Whether rows of n elements are a multiple of so many cache lines long. Multiples of 8 begin in 8 of an L1 cache's 64 sets,
+/// multiples of 64 in 16 of an L2 cache's 1024.
 template <scalar T>
 constexpr bool rows_meet(index_t n, index_t lines) {
   return n * index_t(sizeof(T)) % (lines * index_t(cache_line)) == 0;
@@ -251,8 +251,8 @@ class weight_gradient {
   static constexpr index_t panel_columns = simd::panel_registers * simd::width<T>;
   static constexpr index_t half_block = panel_columns < 96 ? 96 / panel_columns : 1;  // panels
   static constexpr index_t chunk_size(index_t rows, index_t tiles) {
-    index_t const wanted = 2 * least_tasks / (tiles > 0 ? tiles : 1);
-    index_t const most = chunk_count(rows, wanted > 1 ? wanted : 1);
+    index_t const wanted = tiles >= least_tasks ? 1 : 2 * least_tasks / (tiles > 0 ? tiles : 1);
+    index_t const most = chunk_count(rows, wanted);
     return most < 2 * block_rows ? 2 * block_rows : most;
   }
 
@@ -274,7 +274,7 @@ class weight_gradient {
     scratch s(cx, worker);
     T* const slab = s.take<T>(block_rows * size);
     T* const sum = s.take<T>(size);
-    bool const copies = gw_ && outputs_.size > half_block && rows_meet<T>(in_, 8);
+    bool const copies = gw_ && outputs_.count > 2 && outputs_.size > half_block && rows_meet<T>(in_, 8);
     index_t const x_row = copies ? copied_row<T>(inputs) : in_;
     T* const copy = copies ? s.take<T>(block_rows * x_row) : nullptr;
     for (index_t j = 0; j < size; ++j) sum[j] = T(0);

@@ -116,7 +116,7 @@ class reduced_windows {
     window_rows window;  // token: its own rows; padding: the key behind them, if there is any
     T* bias;             // (rows, keys)
 
-    head_biases<T> biases() const { return {bias, s.keys, nullptr, nullptr, 0, 0, tile_queries * s.keys}; }
+    head_biases<T> biases() const { return {.data = bias, .stride = s.keys, .ahead = tile_queries * s.keys}; }
   };
 
   /// One head of one window or of its tokens of one region. powers: sums() of the window if any of its queries meets padding. sums

@@ -22,7 +22,7 @@ inline constexpr index_t tile_keys = tile_registers* simd::width<T>;
 inline constexpr index_t group = simd::register_count == 32 ? 4 : 1;
 
 /// Whether the expanded table has a row per token of a plane, in which tokens above each other find their keys a plane further on.
-/// It takes less than a third of the memory, but registers lie across cache lines.
+/// For windows of 7^3 that takes less than a third of the memory, but registers lie across cache lines.
 inline constexpr bool biases_by_plane = simd::register_count < 32;
 
 constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
@@ -69,7 +69,7 @@ struct window_rows {
   bool mixed = false;     // tokens of several shift regions: the mask matters
   std::int32_t* token;    // (rows) number of the token within the window
   index_t* at;            // (rows) its row in x
-  index_t* spare;         // (tokens) while rows are ordered
+  index_t* spare;         // (tokens) while rows are ordered, or null
   std::int32_t* padding;  // (paddings) numbers of the padding tokens, region by region
   std::uint8_t*
       region;  // (tokens) below 8: one bit per axis, set beyond the seam of the roll; or every_region
@@ -91,7 +91,7 @@ struct window_rows {
   window_rows(scratch& memory, index_t tokens, extent const& used)
       : token(memory.take<std::int32_t>(tokens)),
         at(memory.take<index_t>(tokens)),
-        spare(memory.take<index_t>(tokens)),
+        spare(biases_by_plane ? memory.take<index_t>(tokens) : nullptr),
         padding(memory.take<std::int32_t>(tokens)),
         region(memory.take<std::uint8_t>(tokens)) {
     for (int i = 0; i < 3; ++i)

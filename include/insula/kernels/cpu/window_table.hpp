@@ -55,13 +55,13 @@ class expanded_table {
         planes_(chunk_count(s.tokens, plane_)),
         keys_(s.keys),
         whole_(biases_by_plane ? s.tokens / tile_keys<T> * tile_keys<T> : s.keys),
+        rows_(plane_ < s.tokens ? plane_ : s.tokens),
         row_(biases_by_plane ? (2 * planes_ - 1) * plane_ : s.keys),
-        tokens_(s.tokens) {
-    data_ = all.take<T>(s.heads * size());
-    std::int32_t* const at = all.take<std::int32_t>(tokens_);
+        tokens_(s.tokens),
+        data_(all.take<T>(s.heads * size())),
+        at_(all.take<std::int32_t>(tokens_)) {
     for (index_t i = 0; i < tokens_; ++i)
-      at[i] = std::int32_t(i % plane_ * row_ + (planes_ - 1 - i / plane_) * plane_);
-    at_ = at;
+      at_[i] = std::int32_t(i % plane_ * row_ + (planes_ - 1 - i / plane_) * plane_);
     cx.pool.run(s.heads, [&](index_t h, int worker) {
       scratch memory(cx, worker);
       fill(memory, s, table, h);
@@ -70,17 +70,16 @@ class expanded_table {
 
   head_biases<T> head(index_t h) const {
     T const* const data = data_ + h * size();
-    return {data,
-            0,
-            at_,
-            whole_ < keys_ ? data + plane_ * row_ : nullptr,
-            keys_ - whole_,
-            whole_,
-            biases_by_plane ? 0 : tile_queries * keys_};
+    return {.data = data,
+            .at = at_,
+            .last = whole_ < keys_ ? data + rows_ * row_ : nullptr,
+            .last_stride = keys_ - whole_,
+            .whole = whole_,
+            .ahead = biases_by_plane ? 0 : tile_queries * keys_};
   }
 
  private:
-  index_t size() const { return plane_ * row_ + tokens_ * (keys_ - whole_); }
+  index_t size() const { return rows_ * row_ + tokens_ * (keys_ - whole_); }
 
   void fill(scratch& memory, sizes<T> const& s, T const* table, index_t head) const {
     table_codes const codes{s.g.window};
@@ -92,7 +91,7 @@ class expanded_table {
     index_t* const start = memory.take<index_t>(runs);  // of pieces along a window row
     for (index_t r = 0; r < runs; ++r)
       start[r] = codes.code(r * run % plane_) + (r * run / plane_ - (planes_ - 1)) * up;
-    for (index_t i = 0; i < plane_; ++i) {
+    for (index_t i = 0; i < rows_; ++i) {
       T* const to = data + i * row_;
       T const* const from = reversed + codes.centre() - codes.code(i);
       for (index_t r = 0; r < runs; ++r) {
@@ -108,14 +107,14 @@ class expanded_table {
     }
     index_t const left = keys_ - whole_;
     for (index_t i = 0; left > 0 && i < tokens_; ++i) {
-      T* const to = data + plane_ * row_ + i * left;
+      T* const to = data + rows_ * row_ + i * left;
       for (index_t j = 0; j < left; ++j) to[j] = whole_ + j < tokens_ ? data[at_[i] + whole_ + j] : no_key<T>;
     }
   }
 
-  index_t plane_ = 1, planes_ = 1, keys_ = 0, whole_ = 0, row_ = 0, tokens_ = 0;
+  index_t plane_ = 1, planes_ = 1, keys_ = 0, whole_ = 0, rows_ = 0, row_ = 0, tokens_ = 0;
   T* data_ = nullptr;
-  std::int32_t const* at_ = nullptr;
+  std::int32_t* at_ = nullptr;
 };
 
 }  // namespace insula::windowed
