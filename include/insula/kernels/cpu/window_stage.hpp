@@ -18,7 +18,7 @@ inline constexpr int tile_registers = 2;
 template <scalar T>
 inline constexpr index_t tile_keys = tile_registers* simd::width<T>;
 
-/// Windows that meet the bias of a head one after the other: it is as large as the L2 cache of cores without AVX-512.
+/// Windows that meet the bias of a head one after the other. Without AVX-512 more than one made no difference.
 inline constexpr index_t group = simd::register_count == 32 ? 4 : 1;
 
 /// Whether the expanded table has a row per token of a plane, in which tokens above each other find their keys a plane further on.
