@@ -177,8 +177,7 @@ TEST_CASE("linear cuts many rows, deep sums and wide outputs into blocks without
   check_linear({.rows = 3, .in = 801, .out = 5, .adds = true});
   check_linear({.rows = 26, .in = 25, .out = 700});
   check_linear({.rows = 5, .in = 450, .out = 450});
-  check_linear({.rows = 601, .in = 128, .out = 3067});   // rows whose lines would meet in a cache are copied:
-  check_linear({.rows = 401, .in = 1024, .out = 1030});  // for the weights' gradient, for the product
+  check_linear({.rows = 601, .in = 128, .out = 3067});  // rows whose lines would meet in a cache are copied
   check_linear({.rows = 1003, .in = 33, .out = 70, .gb = false});  // the narrower operand is packed
   check_linear({.rows = 5003, .in = 5, .out = 17, .gb = false});
 }
@@ -243,10 +242,8 @@ TEST_CASE("the feed-forward half-block gives the same with many rows and with hi
   check_mlp({.rows = 30, .width = 20, .hidden = 500, .adds = true});
   check_mlp({.rows = 250, .width = 24, .hidden = 400, .in_place = true});
   check_mlp({.rows = 460, .width = 10, .hidden = 260});
-  check_mlp({.rows = 210,
-             .width = 600,
-             .hidden = 50,
-             .adds = true});  // long rows, of which many are taken at a time
+  // long rows, of which many are taken at a time
+  check_mlp({.rows = 210, .width = 800, .hidden = 50, .adds = true});
 }
 
 TEST_CASE("the reference gradient of linear is the difference quotient") {

@@ -87,7 +87,7 @@ class expanded_table {
     T* const reversed = memory.take<T>(entries + simd::width<T>);
     reverse_table(s, table, head, reversed, entries + simd::width<T>);
     T* const data = data_ + head * size();
-    index_t const filled = biases_by_plane ? row_ : tokens_, runs = chunk_count(filled, run);
+    index_t const filled = (2 * planes_ - 1) * plane_, runs = chunk_count(filled, run);
     index_t* const start = memory.take<index_t>(runs);  // of pieces along a window row
     for (index_t r = 0; r < runs; ++r)
       start[r] = codes.code(r * run % plane_) + (r * run / plane_ - (planes_ - 1)) * up;
