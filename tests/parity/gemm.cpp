@@ -144,7 +144,61 @@ void check_sum_tile(index_t depth) {
 }
 #endif
 
+#ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
+/// The whole tile in assembler against the loop that compilers make, bit by bit: stretches, then one, asking and not, with what is
+/// added last: nothing, a row or C.
+template <bool Across>
+void check_whole_tile(index_t depth) {
+  constexpr int R = 6, V = 2;
+  constexpr index_t w = simd::width<float>, columns = V * w, count = 3;
+  index_t const step = Across ? R + 3 : count * depth + 5, c_row = columns + 3;
+  auto const a = input<float>((Across ? count * depth : index_t(R)) * step, 1),
+             b = input<float>(count * depth * columns, 2), start = input<float>(columns, 3),
+             bias = input<float>(columns, 4), before = input<float>(R * c_row, 5);
+  simd::stretch at[count];
+  for (index_t i = 0; i < count; ++i)  // the last first
+    at[i] = {(count - 1 - i) * depth * (Across ? step : 1), i * depth * columns};
+  for (index_t stretches : {index_t{0}, index_t{1}, count})  // 0: the function of one product
+    for (int rest = 0; rest < 3; ++rest)
+      for (bool asks : {false, true}) {
+        INFO("across " << Across << ", depth " << depth << ", stretches " << stretches << ", rest " << rest
+                       << ", asks " << asks);
+        auto c = before, expected = before;  // elements between rows stay what they are
+        simd::tile_results const to{c.data(), c_row,
+                                    rest == 0   ? nullptr
+                                    : rest == 1 ? bias.data()
+                                                : c.data(),
+                                    rest == 1 ? 0 : c_row};
+        simd::asked_for<float> const ahead{asks ? a.data() : nullptr, 1, c.data(), 2};
+        if (stretches == 0)
+          simd::whole_tile<Across>(depth, a.data(), step, b.data(), start.data(), to, ahead);
+        else
+          simd::whole_tile<Across>(at, at + stretches, depth, a.data(), step, b.data(), start.data(), to);
+        simd::pack<float> sum[R][V];
+        for (int r = 0; r < R; ++r)
+          for (int v = 0; v < V; ++v) sum[r][v] = simd::load(start.data() + v * w);
+        for (index_t i = 0; i < (stretches > 0 ? stretches : 1); ++i)
+          simd::add_products<R, V, Across, true>(depth, a.data() + (stretches > 0 ? at[i].a : 0), step,
+                                                 b.data() + (stretches > 0 ? at[i].b : 0), columns, sum);
+        for (int r = 0; r < R; ++r)
+          for (int v = 0; v < V; ++v) {
+            float* const to_here = expected.data() + r * c_row + v * w;
+            if (rest == 1) sum[r][v] += simd::load(bias.data() + v * w);
+            if (rest == 2) sum[r][v] += simd::load(to_here);
+            simd::store(to_here, sum[r][v]);
+          }
+        CHECK(c == expected);
+      }
+}
+#endif
+
 }  // namespace
+
+#ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
+TEST_CASE("whole tiles in assembler give the bits of the portable loop") {
+  for (index_t depth : {1, 3, 4, 7, 48, 65}) check_whole_tile<false>(depth), check_whole_tile<true>(depth);
+}
+#endif
 
 #ifdef INSULA_TILES_IN_ASSEMBLER
 TEST_CASE("tiles in assembler give the bits of the portable loop") {

@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "insula/kernels/cpu/simd.hpp"
+#include "insula/kernels/cpu/register_tile_avx2.hpp"
 
 namespace insula::simd {
 
@@ -59,6 +59,24 @@ void rows(index_t m, index_t depth, T const* a, index_t a_row, index_t a_col, T 
     if (m > 0) rows<T, R / 2, V, Adds>(m, depth, a, a_row, a_col, b, b_row, c, c_row, last);
 }
 
+/// The same where rows of B follow each other without gaps.
+template <scalar T, int R, int V, bool Adds>
+void packed_rows(index_t m, index_t depth, T const* a, index_t a_row, index_t a_col, T const* b, T* c,
+                 index_t c_row, int last) {
+#ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
+  if constexpr (has_whole_tile<T, R, V>)
+    if (last == width<T> && (a_col == 1 || a_row == 1)) {
+      alignas(register_bytes) static constexpr float none[V * width<T>]{};
+      for (; m >= R; m -= R, a += R * a_row, c += R * c_row) {
+        tile_results const to{c, c_row, Adds ? c : nullptr, c_row};
+        a_col == 1 ? whole_tile<false>(depth, a, a_row, b, none, to, {})
+                   : whole_tile<true>(depth, a, a_col, b, none, to, {});
+      }
+    }
+#endif
+  rows<T, R, V, Adds>(m, depth, a, a_row, a_col, b, V * width<T>, c, c_row, last);
+}
+
 /// Rows of A from which a copy of what they all meet in B costs little, and the bytes of that copy: half an L1 cache.
 inline constexpr index_t many_rows = 24, copy_bytes = 16384;
 
@@ -76,9 +94,9 @@ __attribute__((noinline)) void copied_rows(index_t m, index_t depth, T const* a,
         store(copy + (i * V + v) * w, v + 1 < V || last == w ? load(b + (k + i) * b_row + v * w)
                                                              : load(b + (k + i) * b_row + v * w, last));
     if (Adds || k > 0)
-      rows<T, R, V, true>(m, n, a + k * a_col, a_row, a_col, copy, V * w, c, c_row, last);
+      packed_rows<T, R, V, true>(m, n, a + k * a_col, a_row, a_col, copy, c, c_row, last);
     else
-      rows<T, R, V, false>(m, n, a, a_row, a_col, copy, V * w, c, c_row, last);
+      packed_rows<T, R, V, false>(m, n, a, a_row, a_col, copy, c, c_row, last);
   }
 }
 

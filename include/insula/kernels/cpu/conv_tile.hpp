@@ -4,6 +4,7 @@
 
 #include "insula/device/memory.hpp"
 #include "insula/kernels/cpu/conv_lattice.hpp"
+#include "insula/kernels/cpu/register_tile_avx2.hpp"
 #include "insula/kernels/cpu/register_tile_avx512.hpp"
 
 namespace insula::detail::conv {
@@ -127,6 +128,22 @@ inline index_t tile_rows(int registers) {
   return tile_heights<1>::at[tile_heights<1>::first];
 }
 
+#ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
+/// So many tiles below each other, each of 6 x 2 registers.
+template <bool Across>
+[[gnu::noinline]] void whole_tiles(product<float> const& p, index_t tiles, float const* a, float* c) {
+  constexpr int rows = 6;
+  alignas(simd::register_bytes) static constexpr float none[2 * simd::width<float>]{};
+  stretch const *const at = p.at, *const end = p.at + p.count;
+  index_t const depth = p.depth, a_step = p.a_step, c_row = p.c_row;
+  float const *const b = p.b, *const bias = p.bias;
+  bool const adds = p.adds;
+  for (; tiles > 0; --tiles, a += Across ? rows : rows * a_step, c += rows * c_row)
+    simd::whole_tile<Across>(at, end, depth, a, a_step, b, none,
+                             {c, c_row, adds ? c : bias, adds ? c_row : 0});
+}
+#endif
+
 /// What is left over after whole tiles is shared by two tiles: small ones wait for their own sums.
 template <bool Across, int Depth, int V, int I = tile_heights<V>::first, scalar T>
 void tile_column(product<T> const& p, index_t rows, T const* a, T* c) {
@@ -134,6 +151,14 @@ void tile_column(product<T> const& p, index_t rows, T const* a, T* c) {
   constexpr int known =
       r == 12 || r == 8 || r == 6 || r == 5 ? Depth : 0;  // the others are few: not worth compiling
   index_t const a_row = Across ? 1 : p.a_step;
+#ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
+  if constexpr (simd::has_whole_tile<T, r, V> && Depth == 0)
+    if (p.last == simd::width<T> && p.depth > 0 && p.count > 0 && rows >= r) {
+      index_t const tiles = rows % r == 0 ? rows / r : rows / r - 1;
+      whole_tiles<Across>(p, tiles, a, c);
+      rows -= tiles * r, a += tiles * r * a_row, c += tiles * r * p.c_row;
+    }
+#endif
   while (rows >= 2 * r || rows == r) {
     tile<Across, known, r, V>(p, a, c);
     rows -= r, a += r * a_row, c += r * p.c_row;

@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "insula/kernels/cpu/register_tile_avx2.hpp"
 #include "insula/kernels/cpu/register_tile_avx512.hpp"
 #include "insula/kernels/cpu/transpose.hpp"
 
@@ -134,6 +135,18 @@ INSULA_INLINE void store_tile(pack<T> const (&sum)[R][V], row_addresses<R, T*> c
     }
 }
 
+template <int R, int V, scalar T>
+INSULA_INLINE void ask_for_tile(T* c, index_t c_row) {
+  constexpr int w = width<T>;
+  row_addresses<R, T*> const rows(c, c_row);
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int e = 0; e < V * w; e += int(64 / sizeof(T))) __builtin_prefetch(rows.at(r) + e, 1);
+    if (V > 1) __builtin_prefetch(rows.at(r) + V * w - 1, 1);  // rows need not begin with a line
+  }
+}
+
 /// C[0..R)[0..V registers) = (bias | C | 0) + A B, accumulated in registers. A is a[r a_step + k], or a[k a_step + r]
 /// if Across. The last register of C has `last` elements. C is as a rule not in the L1 cache: its lines are asked for
 /// before the products and met after them, else the store queue waits for each; if next.out names what is written next, C
@@ -144,15 +157,7 @@ template <scalar T, int R, int V, bool Across>
                                   index_t next_step, int last) {
   constexpr int w = width<T>;
   bool const full = last == w;
-  if (!next.out) {
-    row_addresses<R, T*> const rows(c, c_row);
-#pragma GCC unroll 32
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-      for (int e = 0; e < V * w; e += int(64 / sizeof(T))) __builtin_prefetch(rows.at(r) + e, 1);
-      if (V > 1) __builtin_prefetch(rows.at(r) + V * w - 1, 1);  // rows need not begin with a line
-    }
-  }
+  if (!next.out) ask_for_tile<R, V>(c, c_row);
   pack<T> first[V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
@@ -190,12 +195,56 @@ template <scalar T, int R, int V, bool Across>
   store_tile<T, R, V>(sum, rows, adds, last);
 }
 
+#ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
+/// The same for so many tiles below each other, each of 6 x 2 registers.
+template <bool Across>
+[[gnu::noinline]] void whole_rows(index_t tiles, index_t depth, float const* a, index_t a_step,
+                                  float const* b, float const* bias, bool adds, float* c, index_t c_row,
+                                  product_ahead<float>& next, index_t next_step) {
+  constexpr int rows = 6, registers = 2;
+  alignas(register_bytes) static constexpr float none[registers * width<float>]{};
+  if (!bias) bias = none;
+  float const* read = next.a;
+  float* out = next.out;
+  index_t const written_step = out && depth > 0 ? (rows * registers * width<float> + depth - 1) / depth : 0;
+  index_t left = next.count;
+  bool const between = next.between, blocks = !next.blocks.empty();
+  for (; tiles > 0; --tiles) {
+    if (blocks)
+      for (auto& block : next.blocks) block.ask();
+    asked_for<float> ahead;
+    if (between) {
+      index_t const some = next_step * depth < left ? next_step * depth : left;
+      for (index_t e = 0; e < some; e += index_t(64 / sizeof(float))) __builtin_prefetch(read + e, 0, 2);
+      read += some, left -= some;
+      if (out) ahead = {a, 0, out, written_step};
+    } else if (read || out) {
+      ahead = {read ? read : a, read ? next_step : 0, out ? out : c, written_step};
+    }
+    if (!out) ask_for_tile<rows, registers>(c, c_row);
+    whole_tile<Across>(depth, a, a_step, b, bias, {c, c_row, adds ? c : nullptr, c_row}, ahead);
+    if (!between && read) read += next_step * depth;
+    if (out) out += rows * registers * width<float>;
+    a += Across ? rows : rows * a_step, c += rows * c_row;
+  }
+  next.a = read, next.out = out, next.count = left;
+}
+#endif
+
 template <scalar T, int R, int V, bool Across>
 void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b, index_t b_step,
                 T const* bias, bool adds, T* c, index_t c_row, product_ahead<T>& next, index_t total,
                 int last) {
   index_t const products = total * depth;  // of all rows with a column: what is read next is spread over them
   index_t const next_step = next.a && products > 0 ? (next.count * R + products - 1) / products : 0;
+#ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
+  if constexpr (has_whole_tile<T, R, V>)
+    if (last == width<T> && b_step == V * width<T> && m >= R) {
+      whole_rows<Across>(m / R, depth, a, a_step, b, adds ? nullptr : bias, adds, c, c_row, next, next_step);
+      index_t const rows = m / R * R;
+      a += Across ? rows : rows * a_step, c += rows * c_row, m -= rows;
+    }
+#endif
   for (; m >= R; m -= R, a += Across ? R : R * a_step, c += R * c_row) {
     for (auto& block : next.blocks) block.ask();
     if (next.between) {

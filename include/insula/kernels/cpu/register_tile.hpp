@@ -31,6 +31,13 @@ struct row_addresses {
   }
 };
 
+/// Offsets, in elements, of one stretch of a product's depth in A and in B, and of what is asked for meanwhile: -1 for nothing, which
+/// asks for what lies there.
+struct stretch {
+  index_t a, b, ahead = -1;
+};
+static_assert(sizeof(index_t) == 8 && sizeof(stretch) == 24);  // assembler reads it
+
 /// Two places in memory, of which one will be read and one written, and by how many elements they go on in every round of a
 /// product. Asking costs instructions, which AVX-512 has to spare in every round and others in every fourth.
 template <scalar T>

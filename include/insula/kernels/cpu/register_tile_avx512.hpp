@@ -23,12 +23,6 @@ inline constexpr bool has_sum_tile =
     false;
 #endif
 
-/// Offsets, in elements, of one stretch of a product's depth in A and in B, and of what is asked for meanwhile: -1 for nothing, which
-/// asks for what lies there.
-struct stretch {
-  index_t a, b, ahead = -1;
-};
-
 /// C[r, 0 .. V registers) = start[0 .. V registers) + sum over the stretches s and k < depth of
 ///   A[s.a + r a_step + k] B[s.b + k V registers ..],   or with A[s.a + r + k a_step] if Across.
 /// Every round asks for a line to read, of every stretch from read[s.ahead] on, and for one to write, see asked_for; both may stay
@@ -47,7 +41,7 @@ struct tile_sums {
   float* written;
   index_t written_step;
 };
-static_assert(sizeof(index_t) == 8 && sizeof(tile_sums) == 104 && sizeof(stretch) == 24);
+static_assert(sizeof(tile_sums) == 104);
 
 #ifdef INSULA_TILES_IN_ASSEMBLER
 
