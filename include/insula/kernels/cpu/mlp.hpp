@@ -125,11 +125,10 @@ struct kernel<op::mlp, cpu, T> {
 
     void one_strip(index_t row, index_t m, index_t group, T* normed, T* u, T* out) const {
       index_t const width = a_.width;
-      for (index_t r = 0; r < m; ++r) {
-        T const* const x = a_.x + (row + r) * width;
-        simd::normalise_row(width, x, simd::statistics_of_row(width, x, a_.eps), a_.norm_w, a_.norm_b,
-                            normed + r * width);
-      }
+      T const* const x = a_.x + row * width;
+      simd::each_statistics(0, m, width, x, a_.eps, [&](index_t r, simd::row_statistics<T> stats) {
+        simd::normalise_row(width, x + r * width, stats, a_.norm_w, a_.norm_b, normed + r * width);
+      });
       if (!partial_) add_shortcut(row, m, 0, out);
       bool const more = !partial_ && row + m + m <= a_.rows;  // of which x and y are asked for meanwhile
       T const* const next_x = more ? a_.x + (row + m) * width : nullptr;
@@ -288,13 +287,13 @@ struct kernel<op::mlp_grad, cpu, T> {
       T *const normed = mine.take<T>(m * narrow), *const gy = mine.take<T>(m * narrow);
       T *const u = mine.take<T>(m * broad), *const gu = mine.take<T>(m * broad);
       T* const gnormed = gnormed_ ? gnormed_ + (group * a_.rows + row) * width : mine.take<T>(m * width);
-      for (index_t r = 0; r < m; ++r) {
-        T const* const x = a_.x + (row + r) * width;
-        stats[r] = simd::statistics_of_row(width, x, a_.eps);
-        simd::normalise_row(width, x, stats[r], a_.norm_w, a_.norm_b, normed + r * narrow);
+      T const* const x = a_.x + row * width;
+      simd::each_statistics(0, m, width, x, a_.eps, [&](index_t r, simd::row_statistics<T> of) {
+        stats[r] = of;
+        simd::normalise_row(width, x + r * width, of, a_.norm_w, a_.norm_b, normed + r * narrow);
         simd::copy(width, a_.gy + (row + r) * width, gy + r * narrow);
         clear(c_.padded() - width, gy + r * narrow + width);  // right operands are read in whole registers
-      }
+      });
       index_t const matrix = width * hidden;
       T* const gw1 = pw1_ ? pw1_ + chunk * matrix : a_.gw1;
       T* const gw2 = pw2_ ? pw2_ + chunk * matrix : a_.gw2;

@@ -17,13 +17,12 @@ template <scalar T>
 struct kernel<op::layer_norm, cpu, T> {
   static void run(context<cpu>& cx, typename op::layer_norm::args<T> const& a) {
     run_chunks(cx, a.rows, chunk_rows(a.width), [&](index_t begin, index_t end, index_t, int) {
-      for (index_t r = begin; r < end; ++r) {
-        auto const stats = simd::statistics_of_row(a.width, a.x + r * a.width, a.eps);
+      simd::each_statistics(begin, end, a.width, a.x, a.eps, [&](index_t r, simd::row_statistics<T> stats) {
         simd::normalise_row(a.width, a.x + r * a.width, stats, a.w, a.b, a.y + r * a.width);
-        if (!a.stats) continue;
+        if (!a.stats) return;
         T* const kept = a.stats + 3 * r;
         kept[0] = stats.mean, kept[1] = stats.rstd, kept[2] = stats.shift;
-      }
+      });
     });
   }
 };

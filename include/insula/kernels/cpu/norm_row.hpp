@@ -14,26 +14,63 @@ template <scalar T>
 struct row_statistics {
   T mean, shift, rstd;
 };
+
+/// Statistics of N rows at once, out[j] of the row x[j]: their sums, divisions and roots do not wait for each other.
+template <int N, scalar T>
+INSULA_INLINE void statistics_of_rows(index_t n, T const* const (&x)[N], double eps, row_statistics<T>* out) {
+  constexpr int w = width<double>, lanes_of_all = (N + w - 1) / w * w;
+  pack<T> sum[N]{}, center[N], first[N]{}, second[N]{};
+  each_register<T>(n, [&](index_t i, auto lanes) {
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) sum[j] += load(x[j] + i, lanes);
+  });
+#pragma GCC unroll 4
+  for (int j = 0; j < N; ++j) center[j] = broadcast(out[j].mean = simd::sum<T>(sum[j]) / T(n));
+  each_register<T>(n, [&](index_t i, auto lanes) {
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) {
+      pack<T> d = load(x[j] + i, lanes) - center[j];
+      if constexpr (std::is_same_v<decltype(lanes), int>) {  // lanes beyond the row count as 0
+        T kept[width<T>];
+        store(kept, d);
+        d = load(kept, lanes);
+      }
+      first[j] += d;
+      second[j] = fma(d, d, second[j]);
+    }
+  });
+  double shift[lanes_of_all]{}, rstd[lanes_of_all]{};
+#pragma GCC unroll 4
+  for (int j = 0; j < N; ++j)
+    shift[j] = double(simd::sum<T>(first[j])), rstd[j] = double(simd::sum<T>(second[j]));
+  for (int j = 0; j < N; j += w) {
+    auto const count = broadcast(double(n)), s = load(shift + j) / count,
+               variance = load(rstd + j) / count - s * s;
+    store(shift + j, s);
+    store(rstd + j, broadcast(1.0) / simd::sqrt<double>(max(variance, zero<double>()) + broadcast(eps)));
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < N; ++j) out[j].shift = T(shift[j]), out[j].rstd = T(rstd[j]);
+}
 template <scalar T>
 INSULA_INLINE row_statistics<T> statistics_of_row(index_t n, T const* x, double eps) {
-  pack<T> sum{};
-  each_register<T>(n, [&](index_t i, auto lanes) { sum += load(x + i, lanes); });
-  T const mean = simd::sum<T>(sum) / T(n);
-  pack<T> const center = broadcast(mean);
-  pack<T> first{}, second{};
-  each_register<T>(n, [&](index_t i, auto lanes) {
-    pack<T> d = load(x + i, lanes) - center;
-    if constexpr (std::is_same_v<decltype(lanes), int>) {  // lanes beyond the row count as 0
-      T kept[width<T>];
-      store(kept, d);
-      d = load(kept, lanes);
-    }
-    first += d;
-    second = fma(d, d, second);
-  });
-  double const shift = double(simd::sum<T>(first)) / double(n);
-  double const variance = double(simd::sum<T>(second)) / double(n) - shift * shift;
-  return {mean, T(shift), T(1 / std::sqrt((variance > 0 ? variance : 0) + eps))};
+  T const* const rows[1] = {x};
+  row_statistics<T> s;
+  statistics_of_rows(n, rows, eps, &s);
+  return s;
+}
+/// Calls f(row, its statistics) for rows [begin, end), one behind the other.
+template <scalar T, class F>
+INSULA_INLINE void each_statistics(index_t begin, index_t end, index_t n, T const* x, double eps, F f) {
+  constexpr int at_once = 4;
+  index_t r = begin;
+  for (; r + at_once <= end; r += at_once) {
+    T const* const rows[at_once] = {x + r * n, x + (r + 1) * n, x + (r + 2) * n, x + (r + 3) * n};
+    row_statistics<T> s[at_once];
+    statistics_of_rows(n, rows, eps, s);
+    for (int j = 0; j < at_once; ++j) f(r + j, s[j]);
+  }
+  for (; r < end; ++r) f(r, statistics_of_row(n, x + r * n, eps));
 }
 
 /// (x - mean) rstd

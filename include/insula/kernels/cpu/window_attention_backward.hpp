@@ -140,7 +140,8 @@ class gradient {
     if (!args_.gx && !sums.norm_w && !sums.norm_b) return;
     simd::multiply<T, false>(to - from, c, 3 * c, slot.gqkv + from * 3 * c, 3 * c, 1, qkv_columns_, c,
                              slot.go + from * c, c);
-    for (index_t r = from; r < to; ++r) input_row(slot, r, sums);
+    each_moments(slot.window, from, to, c, args_.eps, args_.x,
+                 [&](index_t r, T const* x, moments<T> of) { input_row(slot, r, x, of, sums); });
   }
 
  private:
@@ -294,16 +295,16 @@ class gradient {
                        ga + j * tile_queries);
   }
 
-  void input_row(slot_type const& slot, index_t r, weight_sums<T> const& sums) const {
+  void input_row(slot_type const& slot, index_t r, T const* x, moments<T> of,
+                 weight_sums<T> const& sums) const {
     index_t const c = s_.channels, at = slot.window.at[r] * c;
     T* g = slot.go + r * c;
     ask_for_row(slot.window, r, c, args_.x);
     if (args_.gx) ask_for_row<true>(slot.window, r, c, args_.gx);
-    moments<T> const of(args_.x + at, c, args_.eps);
     auto const mean = simd::broadcast(of.mean), scale = simd::broadcast(of.scale);
     auto first = simd::zero<T>(), second = simd::zero<T>();
     for_packs<T>(c, [&](index_t e, auto n) {
-      auto const hat = (load<T>(args_.x + at + e, n) - mean) * scale;
+      auto const hat = (load<T>(x + e, n) - mean) * scale;
       auto u = load<T>(g + e, n);  // 0 beyond the end, so that hat there does not matter
       if (sums.norm_w) store<T>(sums.norm_w + e, load<T>(sums.norm_w + e, n) + u * hat, n);
       if (sums.norm_b) store<T>(sums.norm_b + e, load<T>(sums.norm_b + e, n) + u, n);
@@ -315,7 +316,7 @@ class gradient {
     auto const a = simd::broadcast(simd::sum<T>(first) / T(c)),
                b = simd::broadcast(simd::sum<T>(second) / T(c));
     for_packs<T>(c, [&](index_t e, auto n) {
-      auto const hat = (load<T>(args_.x + at + e, n) - mean) * scale;
+      auto const hat = (load<T>(x + e, n) - mean) * scale;
       auto out = simd::fma(scale, load<T>(g + e, n) - a - hat * b, load<T>(slot.gy + r * c + e, n));
       if (args_.adds) out += load<T>(args_.gx + at + e, n);
       store<T>(args_.gx + at + e, out, n);

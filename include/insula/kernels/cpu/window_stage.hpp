@@ -232,27 +232,52 @@ INSULA_INLINE void store(T* p, simd::pack<T> v, int n) {
   simd::store(p, v, n);
 }
 
-/// Mean and 1 / sqrt(variance + eps) of one token, in two passes over its channels.
+/// Mean and 1 / sqrt(variance + eps) of a token, in two passes over its channels.
 template <scalar T>
 struct moments {
   T mean, scale;
-
-  moments(T const* x, index_t channels, double eps) {
-    auto s = simd::zero<T>();
-    for_packs<T>(channels, [&](index_t c, auto n) { s += load<T>(x + c, n); });
-    mean = simd::sum<T>(s) / T(channels);
-    auto const m = simd::broadcast(mean);
-    auto v = simd::zero<T>();
-    index_t c = 0;
-    for (; c + simd::width<T> <= channels; c += simd::width<T>) {
-      auto const u = simd::load(x + c) - m;
-      v = simd::fma(u, u, v);
-    }
-    T rest = 0;
-    for (; c < channels; ++c) rest += (x[c] - mean) * (x[c] - mean);
-    scale = 1 / std::sqrt((simd::sum<T>(v) + rest) / T(channels) + T(eps));
-  }
 };
+/// Those of N tokens at once, whose sums, divisions and roots do not wait for each other.
+template <int N, scalar T>
+INSULA_INLINE void moments_of(T const* const (&x)[N], index_t channels, double eps, moments<T>* out) {
+  simd::pack<T> sum[N]{}, centre[N], square[N]{};
+  for_packs<T>(channels, [&](index_t c, auto n) {
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) sum[j] += load<T>(x[j] + c, n);
+  });
+#pragma GCC unroll 4
+  for (int j = 0; j < N; ++j) centre[j] = simd::broadcast(out[j].mean = simd::sum<T>(sum[j]) / T(channels));
+  index_t c = 0;
+  for (; c + simd::width<T> <= channels; c += simd::width<T>)
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) {
+      auto const u = simd::load(x[j] + c) - centre[j];
+      square[j] = simd::fma(u, u, square[j]);
+    }
+  T rest[N]{};
+  for (; c < channels; ++c)
+    for (int j = 0; j < N; ++j) rest[j] += (x[j][c] - out[j].mean) * (x[j][c] - out[j].mean);
+#pragma GCC unroll 4
+  for (int j = 0; j < N; ++j)
+    out[j].scale = 1 / std::sqrt((simd::sum<T>(square[j]) + rest[j]) / T(channels) + T(eps));
+}
+/// Calls f(r, x of the token, its moments) for rows [from, to) of a window.
+template <scalar T, class F>
+INSULA_INLINE void each_moments(window_rows const& window, index_t from, index_t to, index_t channels,
+                                double eps, T const* x, F f) {
+  constexpr int at_once = 4;
+  index_t r = from;
+  auto const some = [&]<int N>() {
+    T const* rows[N];
+    moments<T> of[N];
+    for (int j = 0; j < N; ++j) rows[j] = x + window.at[r + j] * channels;
+    moments_of<N, T>(rows, channels, eps, of);
+    for (int j = 0; j < N; ++j) f(r + j, rows[j], of[j]);
+    r += N;
+  };
+  while (r + at_once <= to) some.template operator()<at_once>();
+  while (r < to) some.template operator()<1>();
+}
 
 /// Asks for what a few rows after row r of a window hold in x, or for where they will be written: its runs of tokens are too
 /// short to be foreseen.
@@ -269,18 +294,16 @@ INSULA_INLINE void ask_for_row(window_rows const& window, index_t r, index_t cha
 template <scalar T>
 void normalise(window_rows const& window, index_t from, index_t to, index_t channels, double eps, T const* x,
                T const* weight, T const* bias, T* normed) {
-  for (index_t r = from; r < to; ++r) {
+  each_moments(window, from, to, channels, eps, x, [&](index_t r, T const* row, moments<T> of) {
     ask_for_row(window, r, channels, x);
-    T const* row = x + window.at[r] * channels;
     T* out = normed + r * channels;
-    moments<T> const of(row, channels, eps);
     auto const mean = simd::broadcast(of.mean), scale = simd::broadcast(of.scale);
     for_packs<T>(channels, [&](index_t c, auto n) {
       auto const w = weight ? load<T>(weight + c, n) : simd::broadcast(T(1));
       auto const b = bias ? load<T>(bias + c, n) : simd::zero<T>();
       store<T>(out + c, simd::fma((load<T>(row + c, n) - mean) * scale, w, b), n);
     });
-  }
+  });
 }
 
 /// One head of one window, packed: rows are contiguous and padded with zeros, keys and values in token order with
