@@ -106,14 +106,17 @@ class Contest:
         say(group=group, case=name, threads=o.threads, left_out="out of time")
         return False
 
-    def timed(self, rival, times):
+    def timed(self, rival, times, wakes=False):
+        """Time on the wall, processor time, and all of a worker's processor time. If it wakes threads, a run comes before the clock."""
         if rival is None or isinstance(rival, Passes):
-            t = (rival or self).worker.run(times)
-            return t["wall"], t["cpu"]
+            t = (rival or self).worker.run(times, wakes)
+            return t["wall"], t["cpu"], t["before"] + t["cpu"]
+        if wakes:
+            rival.run()
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(times):
             rival.run()
-        return time.perf_counter() - wall, time.process_time() - cpu
+        return time.perf_counter() - wall, time.process_time() - cpu, 0.0
 
     def entries(self, group, name, task, inputs, rivals, limit):
         """Runs every rival once: [rival or None for insula, name, largest error, whether all are within the limit,
@@ -151,14 +154,14 @@ class Contest:
         records = []
         for rival, _, _, _, wall in entries:
             if wall < LONG or (rival and rival.compiled):  # the first time compiles, maps memory, fills caches
-                wall, _ = self.timed(rival, 1)
+                wall = self.timed(rival, 1)[0]
             fewest = 1 if wall > VERY_LONG and o.fewest < 4 else o.fewest
             inner = max(1, min(100000, int(SHORTEST / max(wall, 1e-7)) + 1))
             wakes = o.threads > 1 and wall < LONG  # threads that slept would cost it much: a call before the clock wakes them
             records.append({"inner": inner, "fewest": fewest, "wakes": wakes, "wall": [], "cpu": []})
         for entry, r in zip(entries, records):
             if isinstance(entry[0], Passes):
-                r["inner"] = records[-1]["inner"]  # insula's
+                r["inner"], r["wakes"] = records[-1]["inner"], records[-1]["wakes"]  # insula's
         waited = machine.wait_for_idle(o.wait) if o.wait > 0 else 0.0
         others, worker_cpu, turn, again = machine.Neighbours(), 0.0, 0, True
         while again:
@@ -171,10 +174,8 @@ class Contest:
                     continue
                 if o.threads > 1:
                     wait_for_own_threads()
-                in_worker = entries[i][0] is None or isinstance(entries[i][0], Passes)
-                for times in [1] * r["wakes"] + [r["inner"]]:
-                    wall, cpu = self.timed(entries[i][0], times)
-                    worker_cpu += cpu if in_worker else 0.0
+                wall, cpu, in_worker = self.timed(entries[i][0], r["inner"], r["wakes"])
+                worker_cpu += in_worker
                 r["wall"].append(wall / r["inner"])
                 r["cpu"].append(cpu / r["inner"])
                 again = True

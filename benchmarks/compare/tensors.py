@@ -54,8 +54,8 @@ class Worker:
         self.ask(do="make", threads=self.threads, inputs=path, task=task)
         os.remove(path)
 
-    def run(self, times=1):
-        return self.ask(do="run", times=times)
+    def run(self, times=1, wakes=False):
+        return self.ask(do="run", times=times, wakes=wakes)
 
     def results(self):
         path = os.path.join(self.folder.name, "out.safetensors")

@@ -2,6 +2,8 @@
 // Linear layers and the fused feed-forward half-block against their reference, and the reference against differences.
 #include "insula/kernels/cpu/gemm.hpp"
 
+#include <algorithm>
+
 #include "insula/kernels/plain/gemm.hpp"
 #include "support/parity.hpp"
 
@@ -146,7 +148,7 @@ void check_sum_tile(index_t depth) {
 
 #ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
 /// The whole tile in assembler against the loop that compilers make, bit by bit: stretches, then one, asking and not, with what is
-/// added last: nothing, a row or C.
+/// added last: nothing, a row or C; or with sums that start from C.
 template <bool Across>
 void check_whole_tile(index_t depth) {
   constexpr int R = 6, V = 2;
@@ -159,24 +161,24 @@ void check_whole_tile(index_t depth) {
   for (index_t i = 0; i < count; ++i)  // the last first
     at[i] = {(count - 1 - i) * depth * (Across ? step : 1), i * depth * columns};
   for (index_t stretches : {index_t{0}, index_t{1}, count})  // 0: the function of one product
-    for (int rest = 0; rest < 3; ++rest)
+    for (int rest = 0; rest < 4; ++rest)
       for (bool asks : {false, true}) {
         INFO("across " << Across << ", depth " << depth << ", stretches " << stretches << ", rest " << rest
                        << ", asks " << asks);
         auto c = before, expected = before;  // elements between rows stay what they are
-        simd::tile_results const to{c.data(), c_row,
-                                    rest == 0   ? nullptr
-                                    : rest == 1 ? bias.data()
-                                                : c.data(),
-                                    rest == 1 ? 0 : c_row};
+        simd::tile_results to{start.data(), 0, c.data(), c_row};
+        if (rest == 1) to.rest = bias.data();
+        if (rest == 2) to.rest = c.data(), to.rest_row = c_row;
+        if (rest == 3) to.start = c.data(), to.start_row = c_row;
         simd::asked_for<float> const ahead{asks ? a.data() : nullptr, 1, c.data(), 2};
         if (stretches == 0)
-          simd::whole_tile<Across>(depth, a.data(), step, b.data(), start.data(), to, ahead);
+          simd::whole_tile<Across>(depth, a.data(), step, b.data(), to, ahead);
         else
-          simd::whole_tile<Across>(at, at + stretches, depth, a.data(), step, b.data(), start.data(), to);
+          simd::whole_tile<Across>(at, at + stretches, depth, a.data(), step, b.data(), to);
         simd::pack<float> sum[R][V];
         for (int r = 0; r < R; ++r)
-          for (int v = 0; v < V; ++v) sum[r][v] = simd::load(start.data() + v * w);
+          for (int v = 0; v < V; ++v)
+            sum[r][v] = simd::load(rest == 3 ? before.data() + r * c_row + v * w : start.data() + v * w);
         for (index_t i = 0; i < (stretches > 0 ? stretches : 1); ++i)
           simd::add_products<R, V, Across, true>(depth, a.data() + (stretches > 0 ? at[i].a : 0), step,
                                                  b.data() + (stretches > 0 ? at[i].b : 0), columns, sum);
@@ -196,7 +198,7 @@ void check_whole_tile(index_t depth) {
 
 #ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
 TEST_CASE("whole tiles in assembler give the bits of the portable loop") {
-  for (index_t depth : {1, 3, 4, 7, 48, 65}) check_whole_tile<false>(depth), check_whole_tile<true>(depth);
+  for (index_t depth : {0, 1, 3, 4, 7, 48, 65}) check_whole_tile<false>(depth), check_whole_tile<true>(depth);
 }
 #endif
 
@@ -211,6 +213,29 @@ TEST_CASE("tiles in assembler give the bits of the portable loop") {
   }
 }
 #endif
+
+TEST_CASE("rows of a product of small matrices do not depend on how many there are") {
+  constexpr index_t m = 29, most = 300, columns = 45;
+  auto const row = input<float>(most, 1), b = input<float>(most * columns, 2),
+             before = input<float>(columns, 3);
+  auto a = poisoned<float>(m * most);
+  for (index_t r = 0; r < m; ++r) std::copy(row.begin(), row.end(), a.data() + r * most);
+  for (index_t depth : {1, 20, 256, 300})  // longer ones are cut
+    for (index_t n : {16, 45}) {
+      INFO("depth " << depth << ", columns " << n);
+      auto c = poisoned<float>(m * n), sums = poisoned<float>(m * n), one = before, sum = poisoned<float>(n);
+      for (index_t r = 0; r < m; ++r) std::copy_n(before.data(), n, c.data() + r * n);
+      simd::multiply<float, true>(m, n, depth, a.data(), most, 1, b.data(), columns, c.data(), n);
+      simd::multiply<float, true>(1, n, depth, a.data(), most, 1, b.data(), columns, one.data(), n);
+      simd::multiply<float, false>(m, n, depth, a.data(), most, 1, b.data(), columns, sums.data(), n);
+      simd::multiply<float, false>(1, n, depth, a.data(), most, 1, b.data(), columns, sum.data(), n);
+      for (index_t r = 0; r < m; ++r) {
+        INFO("row " << r);
+        CHECK(std::equal(sum.data(), sum.data() + n, sums.data() + r * n));
+        CHECK(std::equal(one.data(), one.data() + n, c.data() + r * n));
+      }
+    }
+}
 
 TEST_CASE("linear and its gradient on the CPU are the reference at awkward sizes") {
   std::mt19937 g(1);

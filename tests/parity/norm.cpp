@@ -112,6 +112,23 @@ TEST_CASE("layer norm and its gradient on the CPU are the reference at awkward s
                       .gb = round % 7 != 0});
 }
 
+TEST_CASE("layer norm of several rows at once gives the bits of one row at a time") {
+  context<cpu> cx;
+  for (index_t width : {1, 5, 48, 101})
+    for (index_t rows : {1, 4, 7}) {
+      INFO("rows " << rows << ", width " << width);
+      auto const x = input<float>(rows * width, 1), w = input<float>(width, 2), b = input<float>(width, 3);
+      auto y = poisoned<float>(rows * width), stats = poisoned<float>(3 * rows), one = y, of_one = stats;
+      run<op::layer_norm, cpu, float>(
+          cx, {rows, width, 1e-5, x.data(), w.data(), b.data(), y.data(), stats.data()});
+      for (index_t r = 0; r < rows; ++r)
+        run<op::layer_norm, cpu, float>(cx, {1, width, 1e-5, x.data() + r * width, w.data(), b.data(),
+                                             one.data() + r * width, of_one.data() + 3 * r});
+      CHECK(y == one);
+      CHECK(stats == of_one);
+    }
+}
+
 TEST_CASE("layer norm of one column is its bias") {
   context<cpu> cx;
   float const x = 3, w = 5, b = 0.25f;

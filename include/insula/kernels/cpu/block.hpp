@@ -68,9 +68,9 @@ void packed_rows(index_t m, index_t depth, T const* a, index_t a_row, index_t a_
     if (last == width<T> && (a_col == 1 || a_row == 1)) {
       alignas(register_bytes) static constexpr float none[V * width<T>]{};
       for (; m >= R; m -= R, a += R * a_row, c += R * c_row) {
-        tile_results const to{c, c_row, Adds ? c : nullptr, c_row};
-        a_col == 1 ? whole_tile<false>(depth, a, a_row, b, none, to, {})
-                   : whole_tile<true>(depth, a, a_col, b, none, to, {});
+        tile_results const to{Adds ? c : none, Adds ? c_row : 0, c, c_row};
+        a_col == 1 ? whole_tile<false>(depth, a, a_row, b, to, {})
+                   : whole_tile<true>(depth, a, a_col, b, to, {});
       }
     }
 #endif

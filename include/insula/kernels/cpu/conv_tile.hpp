@@ -139,8 +139,8 @@ template <bool Across>
   float const *const b = p.b, *const bias = p.bias;
   bool const adds = p.adds;
   for (; tiles > 0; --tiles, a += Across ? rows : rows * a_step, c += rows * c_row)
-    simd::whole_tile<Across>(at, end, depth, a, a_step, b, none,
-                             {c, c_row, adds ? c : bias, adds ? c_row : 0});
+    simd::whole_tile<Across>(at, end, depth, a, a_step, b,
+                             {none, 0, c, c_row, adds ? c : bias, adds ? c_row : 0});
 }
 #endif
 
@@ -154,7 +154,9 @@ void tile_column(product<T> const& p, index_t rows, T const* a, T* c) {
 #ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
   if constexpr (simd::has_whole_tile<T, r, V> && Depth == 0)
     if (p.last == simd::width<T> && p.depth > 0 && p.count > 0 && rows >= r) {
-      index_t const tiles = rows % r == 0 ? rows / r : rows / r - 1;
+      constexpr int next = tile_heights<V>::at[I + 1];
+      bool const shared = rows % r != 0 && rows % r + r <= 2 * next;  // the rows of the last whole tile too
+      index_t const tiles = rows / r - shared;
       whole_tiles<Across>(p, tiles, a, c);
       rows -= tiles * r, a += tiles * r * a_row, c += tiles * r * p.c_row;
     }

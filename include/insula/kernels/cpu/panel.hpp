@@ -203,7 +203,7 @@ template <bool Across>
                                   product_ahead<float>& next, index_t next_step) {
   constexpr int rows = 6, registers = 2;
   alignas(register_bytes) static constexpr float none[registers * width<float>]{};
-  if (!bias) bias = none;
+  float const* const start = bias && !adds ? bias : none;
   float const* read = next.a;
   float* out = next.out;
   index_t const written_step = out && depth > 0 ? (rows * registers * width<float> + depth - 1) / depth : 0;
@@ -221,8 +221,8 @@ template <bool Across>
     } else if (read || out) {
       ahead = {read ? read : a, read ? next_step : 0, out ? out : c, written_step};
     }
-    if (!out) ask_for_tile<rows, registers>(c, c_row);
-    whole_tile<Across>(depth, a, a_step, b, bias, {c, c_row, adds ? c : nullptr, c_row}, ahead);
+    if (!out || depth < asked_for<float>::rounds) ask_for_tile<rows, registers>(c, c_row);
+    whole_tile<Across>(depth, a, a_step, b, {start, 0, c, c_row, adds ? c : nullptr, c_row}, ahead);
     if (!between && read) read += next_step * depth;
     if (out) out += rows * registers * width<float>;
     a += Across ? rows : rows * a_step, c += rows * c_row;
@@ -240,7 +240,7 @@ void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b
 #ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
   if constexpr (has_whole_tile<T, R, V>)
     if (last == width<T> && b_step == V * width<T> && m >= R) {
-      whole_rows<Across>(m / R, depth, a, a_step, b, adds ? nullptr : bias, adds, c, c_row, next, next_step);
+      whole_rows<Across>(m / R, depth, a, a_step, b, bias, adds, c, c_row, next, next_step);
       index_t const rows = m / R * R;
       a += Across ? rows : rows * a_step, c += rows * c_row, m -= rows;
     }

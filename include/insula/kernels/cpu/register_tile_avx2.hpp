@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The register tile of float products on AVX2 in assembler: 6 rows by 2 registers, from its start to its store.
 //
-// The loop of add_products is as fast as a compiler makes it; what comes before and after it is not: a tile's edges take as long as 20
-// multiply-adds of each sum, by sums that are spilled and addresses that are computed again. Written out, a product of depth 48 takes a
-// tenth less time, of depth 384 a twentieth (bench_kernels_gemm, panel). Sums and their order are those of add_products, so results are
-// the same bits. Sanitizers, which cannot look inside, get the portable loop.
+// Compilers make as good a loop of add_products as this one; what they put before and after it, sums that are spilled and addresses that
+// are computed again, takes longer (docs/decisions/0058). Sums and their order are those of add_products, so results are the same bits.
+// Sanitizers, which cannot look inside, get the portable loop.
 #pragma once
 
 #include "insula/kernels/cpu/register_tile.hpp"
@@ -51,23 +50,23 @@ inline constexpr bool has_whole_tile =
 #define INSULA_ASK                                                             \
   "prefetcht1 (%[r])\n prefetcht1 (%[r],%[rs],2)\n lea (%[r],%[rs],4), %[r]\n" \
   "prefetchw (%[w])\n prefetchw (%[w],%[ws],2)\n lea (%[w],%[ws],4), %[w]\n"
-#define INSULA_COPY(from, to) \
-  "vmovaps %%ymm" #from ", %%ymm" #to "\n"
 // Sums to memory, or memory to sums: rows from `base` and, three rows on, from `base3`, `step` apart.
 #define INSULA_EACH_ROW(f, base, base3, step)                                  \
   f(0, 1, "(%[" base "])") f(2, 3, "(%[" base "],%[" step "])")                \
   f(4, 5, "(%[" base "],%[" step "],2)") f(6, 7, "(%[" base3 "])")             \
   f(8, 9, "(%[" base3 "],%[" step "])") f(10, 11, "(%[" base3 "],%[" step "],2)")
+#define INSULA_LOAD(x, y, at) \
+  "vmovups " at ", %%ymm" #x "\n vmovups 32" at ", %%ymm" #y "\n"
 #define INSULA_ADD(x, y, at)                                                   \
   "vaddps " at ", %%ymm" #x ", %%ymm" #x "\n vaddps 32" at ", %%ymm" #y ", %%ymm" #y "\n"
 #define INSULA_STORE(x, y, at) \
   "vmovups %%ymm" #x ", " at "\n vmovups %%ymm" #y ", 32" at "\n"
 
 #define INSULA_START                                                           \
-  "vmovups (%[p3]), %%ymm0\n vmovups 32(%[p3]), %%ymm1\n"                      \
-  INSULA_COPY(0, 2) INSULA_COPY(1, 3) INSULA_COPY(0, 4) INSULA_COPY(1, 5)      \
-  INSULA_COPY(0, 6) INSULA_COPY(1, 7) INSULA_COPY(0, 8) INSULA_COPY(1, 9)      \
-  INSULA_COPY(0, 10) INSULA_COPY(1, 11)
+  "mov %[start_row], %[n]\n"                                                   \
+  INSULA_LOAD(0, 1, "(%[p3])") INSULA_LOAD(2, 3, "(%[p3],%[n])") INSULA_LOAD(4, 5, "(%[p3],%[n],2)") \
+  "lea (%[p3],%[n],2), %[p3]\n add %[n], %[p3]\n"                              \
+  INSULA_LOAD(6, 7, "(%[p3])") INSULA_LOAD(8, 9, "(%[p3],%[n])") INSULA_LOAD(10, 11, "(%[p3],%[n],2)")
 // four: four rounds, one: one; on4 and on1: how A goes on after them.
 #define INSULA_PRODUCTS(four, on4, one, on1)                                   \
   "lea (%[s],%[s],2), %[p3]\n add %[p], %[p3]\n"                               \
@@ -98,34 +97,39 @@ inline constexpr bool has_whole_tile =
   "mov 8(%[at]), %[b]\n lea (%[from],%[b],4), %[b]\n"                          \
   products                                                                     \
   "add $24, %[at]\n cmp %[end], %[at]\n jne 6b\n"
+// By their full names: else clang does not clear the upper halves at the end, for which Intel's processors pay later.
 #define INSULA_CLOBBERED                                                       \
-  "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", \
-  "xmm13", "xmm14", "xmm15"
+  "memory", "cc", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", "ymm10", "ymm11", "ymm12", \
+  "ymm13", "ymm14", "ymm15"
 
-/// Where a tile's results go, rows of C, and what is added to them last: rows of `rest`, if there is one.
+/// What a tile's sums start from and where its results go, rows of C; what is added to them last: rows of `rest`, if there is one.
 struct tile_results {
+  float const* start;
+  index_t start_row;
   float* c;
   index_t c_row;
-  float const* rest;
-  index_t rest_row;
+  float const* rest = nullptr;
+  index_t rest_row = 0;
 };
 
-/// C[r, 0 .. 2 registers) = start[0 .. 2 registers) + sum over k < depth of A[r, k] B[k 2 registers ..], + rest[r], for r < 6.
-/// A is a[r a_step + k], or a[k a_step + r] if Across. `ahead` is what to ask for meanwhile, if there is something to read.
+/// C[r, 0 .. 2 registers) = start[r, 0 .. 2 registers) + sum over k < depth of A[r, k] B[k 2 registers ..], + rest[r], for r < 6.
+/// A is a[r a_step + k], or a[k a_step + r] if Across. `ahead` is what to ask for with every four rounds, if there is something to
+/// read; with the up to three at the end nothing is.
 template <bool Across>
-INSULA_INLINE void whole_tile(index_t depth, float const* a, index_t a_step, float const* b, float const* start, tile_results to,
+INSULA_INLINE void whole_tile(index_t depth, float const* a, index_t a_step, float const* b, tile_results to,
                               asked_for<float> ahead) {
-  index_t n, step = 4 * a_step, row = 4 * to.c_row, rest_row = 4 * to.rest_row;
+  index_t n, step = 4 * a_step, start_row = 4 * to.start_row, row = 4 * to.c_row, rest_row = 4 * to.rest_row;
+  float const* start = to.start;
   index_t const read = 4 * ahead.read_step, written = 4 * ahead.written_step;
 #define INSULA_TILE(products)                                                  \
   asm volatile(INSULA_START products INSULA_END                                \
       : [p] "+&r"(a), [p3] "+&r"(start), [b] "+&r"(b), [n] "=&r"(n)               \
-      : [d] "m"(depth), [s] "r"(step), [c] "r"(to.c), [cs] "r"(row), [rest] "m"(to.rest), [rest_row] "m"(rest_row) \
+      : [d] "m"(depth), [s] "r"(step), [c] "r"(to.c), [cs] "r"(row), [rest] "m"(to.rest), [rest_row] "m"(rest_row), [start_row] "m"(start_row) \
       : INSULA_CLOBBERED)
 #define INSULA_TILE_ASKING(products)                                           \
   asm volatile(INSULA_START products INSULA_END                                \
       : [p] "+&r"(a), [p3] "+&r"(start), [b] "+&r"(b), [n] "=&r"(n), [r] "+&r"(ahead.read), [w] "+&r"(ahead.written) \
-      : [d] "m"(depth), [s] "r"(step), [c] "r"(to.c), [cs] "r"(row), [rest] "m"(to.rest), [rest_row] "m"(rest_row), \
+      : [d] "m"(depth), [s] "r"(step), [c] "r"(to.c), [cs] "r"(row), [rest] "m"(to.rest), [rest_row] "m"(rest_row), [start_row] "m"(start_row), \
         [rs] "r"(read), [ws] "r"(written)                                      \
       : INSULA_CLOBBERED)
   if constexpr (Across) {
@@ -144,14 +148,14 @@ INSULA_INLINE void whole_tile(index_t depth, float const* a, index_t a_step, flo
 /// The sum over stretches [at, end), one at least, of such products of A and B from their offsets on; nothing is asked for.
 template <bool Across>
 INSULA_INLINE void whole_tile(stretch const* at, stretch const* end, index_t depth, float const* a, index_t a_step, float const* b,
-                              float const* start, tile_results to) {
-  index_t n, step = 4 * a_step, row = 4 * to.c_row, rest_row = 4 * to.rest_row;
-  float const *p, *from;
+                              tile_results to) {
+  index_t n, step = 4 * a_step, start_row = 4 * to.start_row, row = 4 * to.c_row, rest_row = 4 * to.rest_row;
+  float const *p, *from, *start = to.start;
 #define INSULA_TILE_OF_STRETCHES(products)                                     \
   asm volatile(INSULA_START INSULA_EACH_STRETCH(products) INSULA_END           \
       : [p] "=&r"(p), [p3] "+&r"(start), [b] "=&r"(from), [n] "=&r"(n), [at] "+&r"(at) \
       : [a] "r"(a), [from] "r"(b), [end] "m"(end), [d] "m"(depth), [s] "r"(step), [c] "r"(to.c), [cs] "r"(row), \
-        [rest] "m"(to.rest), [rest_row] "m"(rest_row)                          \
+        [rest] "m"(to.rest), [rest_row] "m"(rest_row), [start_row] "m"(start_row)                          \
       : INSULA_CLOBBERED)
   if constexpr (Across)
     INSULA_TILE_OF_STRETCHES(INSULA_COLUMNS());
@@ -163,7 +167,7 @@ INSULA_INLINE void whole_tile(stretch const* at, stretch const* end, index_t dep
 #undef INSULA_ROUND
 #undef INSULA_ACROSS
 #undef INSULA_ASK
-#undef INSULA_COPY
+#undef INSULA_LOAD
 #undef INSULA_EACH_ROW
 #undef INSULA_ADD
 #undef INSULA_STORE

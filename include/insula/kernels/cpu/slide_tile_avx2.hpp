@@ -125,8 +125,8 @@ INSULA_INLINE void slide_tile(slide_sums const& q) {
       : [p] "=&r"(p), [s] "=&r"(s), [b] "=&r"(b), [n] "=&r"(n), [t] "=&r"(t), [at] "=&r"(at), [r] "=&r"(read), \
         [rs] "=&r"(read_step), [w] "=&r"(written), [ws] "=&r"(written_step)                                  \
       : [q] "r"(&q)                                                                                          \
-      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",      \
-        "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15")
+      : "memory", "cc", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9",      \
+        "ymm10", "ymm11", "ymm12", "ymm13", "ymm14", "ymm15")
   if constexpr (K == 3 && M == 12)
     INSULA_SLIDE(INSULA_CLEAR_12, INSULA_ROW_3_12(0), INSULA_STORE_12);
   else if constexpr (K == 5 && M == 12)
