@@ -154,7 +154,7 @@ inline int hold(contest const& c, settings const& s) {
     double error = 0;
     int inner = 1;
     bool wakes =
-        false;  // short, so that threads that slept would cost it much: a call before the clock wakes them
+        false;  // so short that threads that slept would cost much: a call before the clock wakes them
     std::vector<double> wall, cpu;
     double used = 0;
   };

@@ -135,6 +135,7 @@ INSULA_INLINE void store_tile(pack<T> const (&sum)[R][V], row_addresses<R, T*> c
     }
 }
 
+/// Asks for the lines that a tile will be written to.
 template <int R, int V, scalar T>
 INSULA_INLINE void ask_for_tile(T* c, index_t c_row) {
   constexpr int w = width<T>;
@@ -196,7 +197,7 @@ template <scalar T, int R, int V, bool Across>
 }
 
 #ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
-/// The same for so many tiles below each other, each of 6 x 2 registers.
+/// The same for so many tiles below each other, each of 6 x 2 registers, and `next` moved on as panel_rows does.
 template <bool Across>
 [[gnu::noinline]] void whole_rows(index_t tiles, index_t depth, float const* a, index_t a_step,
                                   float const* b, float const* bias, bool adds, float* c, index_t c_row,
