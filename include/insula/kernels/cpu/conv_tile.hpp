@@ -150,29 +150,22 @@ void tile_column(product<T> const& p, index_t rows, T const* a, T* c) {
   constexpr int r = tile_heights<V>::at[I];
   constexpr int known =
       r == 12 || r == 8 || r == 6 || r == 5 ? Depth : 0;  // the others are few: not worth compiling
-  index_t const a_row = Across ? 1 : p.a_step;
+  constexpr int next = r > 1 ? tile_heights<V>::at[I + 1] : 1;
+  index_t const a_row = Across ? 1 : p.a_step, left = rows % r;
+  bool const shared = rows > r && left > 0 && r + left <= 2 * next;
+  index_t const tiles = rows / r - shared;
+  bool done = false;
 #ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
-  if constexpr (simd::has_whole_tile<T, r, V> && Depth == 0)
-    if (p.last == simd::width<T> && p.depth > 0 && p.count > 0 && rows >= r) {
-      constexpr int next = tile_heights<V>::at[I + 1];
-      bool const shared = rows % r != 0 && rows % r + r <= 2 * next;  // the rows of the last whole tile too
-      index_t const tiles = rows / r - shared;
-      whole_tiles<Across>(p, tiles, a, c);
-      rows -= tiles * r, a += tiles * r * a_row, c += tiles * r * p.c_row;
-    }
-#endif
-  while (rows >= 2 * r || rows == r) {
-    tile<Across, known, r, V>(p, a, c);
-    rows -= r, a += r * a_row, c += r * p.c_row;
+  if constexpr (simd::has_whole_tile<T, r, V> && Depth == 0) {
+    done = p.last == simd::width<T> && p.depth > 0 && p.count > 0;
+    if (done) whole_tiles<Across>(p, tiles, a, c);
   }
+#endif
+  for (index_t i = 0; !done && i < tiles; ++i)
+    tile<Across, known, r, V>(p, a + i * r * a_row, c + i * r * p.c_row);
+  rows -= tiles * r, a += tiles * r * a_row, c += tiles * r * p.c_row;
   if constexpr (r > 1)
-    if (rows > 0) {
-      if (rows > r && rows > 2 * tile_heights<V>::at[I + 1]) {
-        tile<Across, known, r, V>(p, a, c);
-        rows -= r, a += r * a_row, c += r * p.c_row;
-      }
-      tile_column<Across, Depth, V, I + 1>(p, rows, a, c);
-    }
+    if (rows > 0) tile_column<Across, Depth, V, I + 1>(p, rows, a, c);
 }
 
 /// The product for any number of rows; `registers` (1 to 4) is its width.
