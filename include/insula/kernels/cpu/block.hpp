@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "insula/kernels/cpu/register_tile_avx2.hpp"
+#include "insula/kernels/cpu/register_tile_avx512.hpp"
 
 namespace insula::simd {
 
@@ -64,13 +65,13 @@ template <scalar T, int R, int V, bool Adds>
 void packed_rows(index_t m, index_t depth, T const* a, index_t a_row, index_t a_col, T const* b, T* c,
                  index_t c_row, int last) {
 #ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
-  if constexpr (has_whole_tile<T, R, V>)
+  if constexpr (has_whole_tile<T, R, V> && register_count == 16)
     if (last == width<T> && (a_col == 1 || a_row == 1)) {
       alignas(register_bytes) static constexpr float none[V * width<T>]{};
       for (; m >= R; m -= R, a += R * a_row, c += R * c_row) {
         tile_results const to{Adds ? c : none, Adds ? c_row : 0, c, c_row};
-        a_col == 1 ? whole_tile<false>(depth, a, a_row, b, to, {})
-                   : whole_tile<true>(depth, a, a_col, b, to, {});
+        a_col == 1 ? whole_tile<R, V, false>(depth, a, a_row, b, to, {})
+                   : whole_tile<R, V, true>(depth, a, a_col, b, to, {});
       }
     }
 #endif

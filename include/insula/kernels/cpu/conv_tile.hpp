@@ -72,25 +72,6 @@ void tile(product<T> const& p, T const* a_at, T* c) {
   T* written = c + R * c_row;
   constexpr bool may_ask = !Across && simd::register_count == 32;  // others have no instructions to spare
   index_t const share = may_ask && p.asks && p.count * p.depth > 0 ? ceil_divide(R * c_row, p.count) : 0;
-#ifdef INSULA_TILES_IN_ASSEMBLER
-  if constexpr (simd::has_sum_tile<T, R, V, Across> && Depth == 0)
-    if (p.count > 0 && p.depth > 0) {
-      constexpr simd::pack<T> none[V]{};
-      bool const direct = p.last == w && !p.adds && !p.bias, asks = share > 0, across = Across && p.asks;
-      T const* const later = across ? a_at + cache_line / sizeof(T)  // a line of A serves two tiles or one
-                             : asks && p.later ? p.later + (a_at - p.a)
-                                               : a_at;
-      simd::sum_tile<R, V, Across>(
-          {a_at, 4 * p.a_step, p.b, p.at, p.at + p.count, p.depth, reinterpret_cast<float const*>(none),
-           direct ? c : reinterpret_cast<float*>(sum), 4 * (direct ? c_row : V * w), later,
-           across ? 4 * p.a_step
-           : asks ? 4 * ceil_divide(R * p.a_step, p.depth)
-                  : 0,
-           asks ? written : c, asks ? 4 * ceil_divide(R * c_row, p.count * p.depth) : 0});
-      if (!direct) join_tile<R, V>(p, sum, c);
-      return;
-    }
-#endif
 #pragma GCC unroll 32
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -129,18 +110,34 @@ inline index_t tile_rows(int registers) {
 }
 
 #ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
-/// So many tiles below each other, each of 6 x 2 registers.
-template <bool Across>
+/// So many tiles below each other.
+template <bool Across, int R, int V>
 [[gnu::noinline]] void whole_tiles(product<float> const& p, index_t tiles, float const* a, float* c) {
-  constexpr int rows = 6;
-  alignas(simd::register_bytes) static constexpr float none[2 * simd::width<float>]{};
+  constexpr int w = simd::width<float>;
+  alignas(simd::register_bytes) static constexpr float none[V * w]{};
+  alignas(simd::register_bytes) float sums[R * V * w];
   stretch const *const at = p.at, *const end = p.at + p.count;
-  index_t const depth = p.depth, a_step = p.a_step, c_row = p.c_row;
-  float const *const b = p.b, *const bias = p.bias;
-  bool const adds = p.adds;
-  for (; tiles > 0; --tiles, a += Across ? rows : rows * a_step, c += rows * c_row)
-    simd::whole_tile<Across>(at, end, depth, a, a_step, b,
-                             {none, 0, c, c_row, adds ? c : bias, adds ? c_row : 0});
+  index_t const depth = p.depth, a_step = p.a_step, c_row = p.c_row, a_row = Across ? 1 : a_step;
+  float const *const b = p.b, *const bias = p.bias, *const later = p.later ? p.later : p.a;
+  bool const adds = p.adds, full = p.last == w;
+  bool const across = Across && p.asks, asks = !Across && p.asks && c_row > 0;
+  index_t const read_step = across ? a_step : asks ? ceil_divide(R * a_step, depth) : 0;
+  index_t const written_step = asks ? ceil_divide(R * c_row, p.count * depth) : 0;
+  for (; tiles > 0; --tiles, a += R * a_row, c += R * c_row) {
+    float const* const read = across ? a + cache_line / sizeof(float)  // a line of A serves two tiles or one
+                              : asks ? later + (a - p.a)
+                                     : a;
+    simd::whole_tile<R, V, Across>(
+        at, end, depth, a, a_step, b,
+        full ? simd::tile_results{none, 0, c, c_row, adds ? c : bias, adds ? c_row : 0}
+             : simd::tile_results{none, 0, sums, V * w},
+        {read, read_step, asks ? c + R * c_row : c, written_step});
+    if (full) continue;
+    simd::pack<float> sum[R][V];
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) sum[r][v] = simd::load(sums + (r * V + v) * w);
+    join_tile<R, V>(p, sum, c);
+  }
 }
 #endif
 
@@ -156,9 +153,9 @@ void tile_column(product<T> const& p, index_t rows, T const* a, T* c) {
   index_t const tiles = rows / r - shared;
   bool done = false;
 #ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
-  if constexpr (simd::has_whole_tile<T, r, V> && Depth == 0) {
-    done = p.last == simd::width<T> && p.depth > 0 && p.count > 0;
-    if (done) whole_tiles<Across>(p, tiles, a, c);
+  if constexpr (simd::has_whole_tile<T, r, V, Across> && Depth == 0) {
+    done = (p.last == simd::width<T> || simd::register_count == 32) && p.depth > 0 && p.count > 0;
+    if (done) whole_tiles<Across, r, V>(p, tiles, a, c);
   }
 #endif
   for (index_t i = 0; !done && i < tiles; ++i)

@@ -170,20 +170,6 @@ template <scalar T, int R, int V, bool Across>
     ahead = {next.a ? next.a : a, next_step, next.out ? next.out : c,
              next.out && depth > 0 ? (R * V * w + depth - 1) / depth : 0};
   row_addresses<R, T*> const rows(c, c_row);
-#ifdef INSULA_TILES_IN_ASSEMBLER
-  if constexpr (has_sum_tile<T, R, V, Across>)
-    if (b_step == V * w && depth > 0) {
-      stretch const all{0, 0, 0};
-      pack<T> sums[R][V];
-      bool const direct = full && !adds;
-      if (!ahead.read) ahead = {a, 0, c, 0};
-      sum_tile<R, V, Across>({a, 4 * a_step, b, &all, &all + 1, depth, reinterpret_cast<float const*>(first),
-                              direct ? c : reinterpret_cast<float*>(sums), 4 * (direct ? c_row : V * w),
-                              ahead.read, 4 * ahead.read_step, ahead.written, 4 * ahead.written_step});
-      if (!direct) store_tile<T, R, V>(sums, rows, adds, last);
-      return;
-    }
-#endif
   pack<T> sum[R][V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v)
@@ -197,23 +183,27 @@ template <scalar T, int R, int V, bool Across>
 }
 
 #ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
-/// The same for so many tiles below each other, each of 6 x 2 registers, and `next` moved on as panel_rows does.
-template <bool Across>
+/// The same for so many tiles below each other, and `next` moved on as panel_rows does.
+template <int R, int V, bool Across>
 [[gnu::noinline]] void whole_rows(index_t tiles, index_t depth, float const* a, index_t a_step,
                                   float const* b, float const* bias, bool adds, float* c, index_t c_row,
-                                  product_ahead<float>& next, index_t next_step) {
-  constexpr int rows = 6, registers = 2;
-  alignas(register_bytes) static constexpr float none[registers * width<float>]{};
-  float const* const start = bias && !adds ? bias : none;
+                                  product_ahead<float>& next, index_t next_step, int last) {
+  constexpr int w = width<float>;
+  bool const full = last == w;
+  alignas(register_bytes) float first[V * w]{}, sums[R * V * w];
+  if (bias && !adds)
+    for (int v = 0; v < V; ++v)
+      store(first + v * w, v + 1 < V || full ? load(bias + v * w) : load(bias + v * w, last));
   float const* read = next.a;
   float* out = next.out;
-  index_t const written_step = out && depth > 0 ? (rows * registers * width<float> + depth - 1) / depth : 0;
+  index_t const written_step = out && depth > 0 ? (R * V * w + depth - 1) / depth : 0;
   index_t left = next.count;
   bool const between = next.between, blocks = !next.blocks.empty();
   for (; tiles > 0; --tiles) {
     if (blocks)
       for (auto& block : next.blocks) block.ask();
     asked_for<float> ahead;
+    if (register_count == 32) ahead = {a, 0, c, 0};
     if (between) {
       index_t const some = next_step * depth < left ? next_step * depth : left;
       for (index_t e = 0; e < some; e += index_t(64 / sizeof(float))) __builtin_prefetch(read + e, 0, 2);
@@ -222,11 +212,21 @@ template <bool Across>
     } else if (read || out) {
       ahead = {read ? read : a, read ? next_step : 0, out ? out : c, written_step};
     }
-    if (!out || depth < asked_for<float>::rounds) ask_for_tile<rows, registers>(c, c_row);
-    whole_tile<Across>(depth, a, a_step, b, {start, 0, c, c_row, adds ? c : nullptr, c_row}, ahead);
+    if (!out || depth < asked_for<float>::rounds) ask_for_tile<R, V>(c, c_row);
+    whole_tile<R, V, Across>(depth, a, a_step, b,
+                             full ? tile_results{first, 0, c, c_row, adds ? c : nullptr, c_row}
+                                  : tile_results{first, 0, sums, V * w},
+                             ahead);
+    if (!full) {
+      row_addresses<R, float*> const rows(c, c_row);
+      pack<float> sum[R][V];
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) sum[r][v] = load(sums + (r * V + v) * w);
+      store_tile<float, R, V>(sum, rows, adds, last);
+    }
     if (!between && read) read += next_step * depth;
-    if (out) out += rows * registers * width<float>;
-    a += Across ? rows : rows * a_step, c += rows * c_row;
+    if (out) out += R * V * w;
+    a += Across ? R : R * a_step, c += R * c_row;
   }
   next.a = read, next.out = out, next.count = left;
 }
@@ -239,9 +239,9 @@ void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b
   index_t const products = total * depth;  // of all rows with a column: what is read next is spread over them
   index_t const next_step = next.a && products > 0 ? (next.count * R + products - 1) / products : 0;
 #ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
-  if constexpr (has_whole_tile<T, R, V>)
-    if (last == width<T> && b_step == V * width<T> && m >= R) {
-      whole_rows<Across>(m / R, depth, a, a_step, b, bias, adds, c, c_row, next, next_step);
+  if constexpr (has_whole_tile<T, R, V, Across>)
+    if ((last == width<T> || register_count == 32) && b_step == V * width<T> && m >= R) {
+      whole_rows<R, V, Across>(m / R, depth, a, a_step, b, bias, adds, c, c_row, next, next_step, last);
       index_t const rows = m / R * R;
       a += Across ? rows : rows * a_step, c += rows * c_row, m -= rows;
     }

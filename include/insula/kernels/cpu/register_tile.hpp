@@ -4,6 +4,10 @@
 
 #include "insula/kernels/cpu/simd.hpp"
 
+#if defined(INSULA_ASSEMBLER) && (defined(INSULA_AVX512) || defined(INSULA_AVX2))
+#define INSULA_WHOLE_TILES_IN_ASSEMBLER 1
+#endif
+
 namespace insula::simd {
 
 /// Addresses of R rows, `step` elements apart. Of more than eight, every third one's, from which the machine's scaled index
@@ -98,5 +102,26 @@ INSULA_INLINE void add_products(index_t depth, T const* a, index_t a_step, T con
       ahead.ask(), some(rounds > 1 && depth - k < rounds ? depth - k : rounds);
   }
 }
+
+/// What a tile's sums start from and where its results go, rows of C; what is added to them last: rows of `rest`, if there is one.
+struct tile_results {
+  float const* start;
+  index_t start_row;
+  float* c;
+  index_t c_row;
+  float const* rest = nullptr;
+  index_t rest_row = 0;
+};
+
+/// Whether whole_tile exists for R x V registers of T (register_tile_avx2.hpp, register_tile_avx512.hpp).
+template <scalar T, int R, int V, bool Across = false>
+inline constexpr bool has_whole_tile =
+#ifndef INSULA_WHOLE_TILES_IN_ASSEMBLER
+    false;
+#elif defined(INSULA_AVX512)
+    sizeof(T) == 4 && ((R == 8 && V == 3) || (R == 12 && V == 2) || (R == 6 && V == 4 && !Across));
+#else
+    sizeof(T) == 4 && R == 6 && V == 2;
+#endif
 
 }  // namespace insula::simd

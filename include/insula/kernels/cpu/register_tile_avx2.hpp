@@ -8,22 +8,9 @@
 
 #include "insula/kernels/cpu/register_tile.hpp"
 
-#if defined(INSULA_AVX2) && defined(INSULA_ASSEMBLER)
-#define INSULA_WHOLE_TILES_IN_ASSEMBLER 1
-#endif
-
 namespace insula::simd {
 
-/// Whether whole_tile exists for R x V registers of T.
-template <scalar T, int R, int V>
-inline constexpr bool has_whole_tile =
-#ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
-    sizeof(T) == 4 && R == 6 && V == 2;
-#else
-    false;
-#endif
-
-#ifdef INSULA_WHOLE_TILES_IN_ASSEMBLER
+#if defined(INSULA_WHOLE_TILES_IN_ASSEMBLER) && !defined(INSULA_AVX512)
 
 // clang-format off
 // Registers: sums in ymm0 to ymm11, a row of B in ymm12 and ymm13, an element of A in ymm14 or ymm15.
@@ -102,22 +89,13 @@ inline constexpr bool has_whole_tile =
   "memory", "cc", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", "ymm10", "ymm11", "ymm12", \
   "ymm13", "ymm14", "ymm15"
 
-/// What a tile's sums start from and where its results go, rows of C; what is added to them last: rows of `rest`, if there is one.
-struct tile_results {
-  float const* start;
-  index_t start_row;
-  float* c;
-  index_t c_row;
-  float const* rest = nullptr;
-  index_t rest_row = 0;
-};
-
 /// C[r, 0 .. 2 registers) = start[r, 0 .. 2 registers) + sum over k < depth of A[r, k] B[k 2 registers ..], + rest[r], for r < 6.
 /// A is a[r a_step + k], or a[k a_step + r] if Across. `ahead` is what to ask for with every four rounds, if there is something to
 /// read; with the up to three at the end nothing is.
-template <bool Across>
+template <int R, int V, bool Across>
 INSULA_INLINE void whole_tile(index_t depth, float const* a, index_t a_step, float const* b, tile_results to,
                               asked_for<float> ahead) {
+  static_assert(has_whole_tile<float, R, V, Across>);
   index_t n, step = 4 * a_step, start_row = 4 * to.start_row, row = 4 * to.c_row, rest_row = 4 * to.rest_row;
   float const* start = to.start;
   index_t const read = 4 * ahead.read_step, written = 4 * ahead.written_step;
@@ -146,9 +124,10 @@ INSULA_INLINE void whole_tile(index_t depth, float const* a, index_t a_step, flo
 }
 
 /// The sum over stretches [at, end), one at least, of such products of A and B from their offsets on; nothing is asked for.
-template <bool Across>
+template <int R, int V, bool Across>
 INSULA_INLINE void whole_tile(stretch const* at, stretch const* end, index_t depth, float const* a, index_t a_step, float const* b,
-                              tile_results to) {
+                              tile_results to, asked_for<float> const&) {
+  static_assert(has_whole_tile<float, R, V, Across>);
   index_t n, step = 4 * a_step, start_row = 4 * to.start_row, row = 4 * to.c_row, rest_row = 4 * to.rest_row;
   float const *p, *from, *start = to.start;
 #define INSULA_TILE_OF_STRETCHES(products)                                     \

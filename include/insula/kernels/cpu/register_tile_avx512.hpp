@@ -1,49 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The register tiles of float products on AVX-512 in assembler: 8 rows by 3 registers, 12 by 2, 6 by 4.
+// The register tiles of float products on AVX-512 in assembler, from their start to their store: 8 rows by 3 registers, 12 by 2, 6 by 4.
 //
-// Compilers give this loop 18 instructions and more beside its 24 multiply-adds, some of which take a multiply-add's place, and
-// move sums between registers if it is unrolled. Written out it is 5 to 7 % faster (bench_kernels_gemm, panel). Sums and their
-// order are those of add_products, so results are the same bits. Sanitizers, which cannot look inside, get the portable loop.
+// Compilers give the loop 18 instructions and more beside its 24 multiply-adds, some of which take a multiply-add's place, and
+// move sums between registers if it is unrolled; around it they spill and divide (docs/decisions/0058). Sums and their order are
+// those of add_products, so results are the same bits. Sanitizers, which cannot look inside, get the portable loop.
 #pragma once
 
 #include "insula/kernels/cpu/register_tile.hpp"
 
-#if defined(INSULA_AVX512) && defined(INSULA_ASSEMBLER)
-#define INSULA_TILES_IN_ASSEMBLER 1
-#endif
-
 namespace insula::simd {
 
-/// Whether sum_tile exists for R x V registers of T.
-template <scalar T, int R, int V, bool Across>
-inline constexpr bool has_sum_tile =
-#ifdef INSULA_TILES_IN_ASSEMBLER
-    sizeof(T) == 4 && ((R == 8 && V == 3) || (R == 12 && V == 2) || (R == 6 && V == 4 && !Across));
-#else
-    false;
-#endif
-
-/// C[r, 0 .. V registers) = start[0 .. V registers) + sum over the stretches s and k < depth of
-///   A[s.a + r a_step + k] B[s.b + k V registers ..],   or with A[s.a + r + k a_step] if Across.
-/// Every round asks for a line to read, of every stretch from read[s.ahead] on, and for one to write, see asked_for; both may stay
-/// where they are. The assembler reads this by offsets; steps and rows are in bytes.
-struct tile_sums {
-  float const* a;
-  index_t a_step;
-  float const* b;
-  stretch const *at, *end;
-  index_t depth;  // > 0
-  float const* start;
-  float* c;
-  index_t c_row;
-  float const* read;
-  index_t read_step;
-  float* written;
-  index_t written_step;
-};
-static_assert(sizeof(tile_sums) == 104);
-
-#ifdef INSULA_TILES_IN_ASSEMBLER
+#if defined(INSULA_WHOLE_TILES_IN_ASSEMBLER) && defined(INSULA_AVX512)
 
 // clang-format off
 // Registers: sums in zmm0 to zmm23, a row of B from zmm24 on, an element of A in zmm28.
@@ -127,143 +94,155 @@ static_assert(sizeof(tile_sums) == 104);
   "prefetcht1 (%[r])\n prefetcht1 (%[r],%[rs])\n lea (%[r],%[rs],2), %[r]\n" \
   "prefetchw (%[w])\n prefetchw (%[w],%[ws])\n lea (%[w],%[ws],2), %[w]\n"
 
-// All rows begin as the same registers.
-#define INSULA_LOAD(register, offset) \
-  "vmovups " #offset "(%[t]), %%zmm" #register "\n"
-#define INSULA_COPY(from, to) \
-  "vmovaps %%zmm" #from ", %%zmm" #to "\n"
-#define INSULA_START_2                                                                           \
-  INSULA_LOAD(0, 0) INSULA_LOAD(1, 64)                                                           \
-  INSULA_COPY(0, 2) INSULA_COPY(1, 3) INSULA_COPY(0, 4) INSULA_COPY(1, 5) INSULA_COPY(0, 6)      \
-  INSULA_COPY(1, 7) INSULA_COPY(0, 8) INSULA_COPY(1, 9) INSULA_COPY(0, 10) INSULA_COPY(1, 11)    \
-  INSULA_COPY(0, 12) INSULA_COPY(1, 13) INSULA_COPY(0, 14) INSULA_COPY(1, 15) INSULA_COPY(0, 16) \
-  INSULA_COPY(1, 17) INSULA_COPY(0, 18) INSULA_COPY(1, 19) INSULA_COPY(0, 20) INSULA_COPY(1, 21) \
-  INSULA_COPY(0, 22) INSULA_COPY(1, 23)
-#define INSULA_START_3                                                                           \
-  INSULA_LOAD(0, 0) INSULA_LOAD(1, 64) INSULA_LOAD(2, 128)                                       \
-  INSULA_COPY(0, 3) INSULA_COPY(1, 4) INSULA_COPY(2, 5) INSULA_COPY(0, 6) INSULA_COPY(1, 7)      \
-  INSULA_COPY(2, 8) INSULA_COPY(0, 9) INSULA_COPY(1, 10) INSULA_COPY(2, 11) INSULA_COPY(0, 12)   \
-  INSULA_COPY(1, 13) INSULA_COPY(2, 14) INSULA_COPY(0, 15) INSULA_COPY(1, 16) INSULA_COPY(2, 17) \
-  INSULA_COPY(0, 18) INSULA_COPY(1, 19) INSULA_COPY(2, 20) INSULA_COPY(0, 21) INSULA_COPY(1, 22) \
-  INSULA_COPY(2, 23)
-#define INSULA_START_4                                                                           \
-  INSULA_LOAD(0, 0) INSULA_LOAD(1, 64) INSULA_LOAD(2, 128) INSULA_LOAD(3, 192)                   \
-  INSULA_COPY(0, 4) INSULA_COPY(1, 5) INSULA_COPY(2, 6) INSULA_COPY(3, 7) INSULA_COPY(0, 8)      \
-  INSULA_COPY(1, 9) INSULA_COPY(2, 10) INSULA_COPY(3, 11) INSULA_COPY(0, 12) INSULA_COPY(1, 13)  \
-  INSULA_COPY(2, 14) INSULA_COPY(3, 15) INSULA_COPY(0, 16) INSULA_COPY(1, 17) INSULA_COPY(2, 18) \
-  INSULA_COPY(3, 19) INSULA_COPY(0, 20) INSULA_COPY(1, 21) INSULA_COPY(2, 22) INSULA_COPY(3, 23)
+// All rows of a matrix, from [at] on and [n] apart, and what is done with each.
+#define INSULA_NEXT_3 \
+  "lea (%[at],%[n],2), %[at]\n add %[n], %[at]\n"
+#define INSULA_ROWS_8_3(f)                                                                        \
+  f("(%[at])", 0, 1, 2) f("(%[at],%[n])", 3, 4, 5) f("(%[at],%[n],2)", 6, 7, 8) INSULA_NEXT_3     \
+  f("(%[at])", 9, 10, 11) f("(%[at],%[n])", 12, 13, 14) f("(%[at],%[n],2)", 15, 16, 17) INSULA_NEXT_3 \
+  f("(%[at])", 18, 19, 20) f("(%[at],%[n])", 21, 22, 23)
+#define INSULA_ROWS_12_2(f)                                                                 \
+  f("(%[at])", 0, 1) f("(%[at],%[n])", 2, 3) f("(%[at],%[n],2)", 4, 5) INSULA_NEXT_3        \
+  f("(%[at])", 6, 7) f("(%[at],%[n])", 8, 9) f("(%[at],%[n],2)", 10, 11) INSULA_NEXT_3      \
+  f("(%[at])", 12, 13) f("(%[at],%[n])", 14, 15) f("(%[at],%[n],2)", 16, 17) INSULA_NEXT_3  \
+  f("(%[at])", 18, 19) f("(%[at],%[n])", 20, 21) f("(%[at],%[n],2)", 22, 23)
+#define INSULA_ROWS_6_4(f)                                                                              \
+  f("(%[at])", 0, 1, 2, 3) f("(%[at],%[n])", 4, 5, 6, 7) f("(%[at],%[n],2)", 8, 9, 10, 11) INSULA_NEXT_3 \
+  f("(%[at])", 12, 13, 14, 15) f("(%[at],%[n])", 16, 17, 18, 19) f("(%[at],%[n],2)", 20, 21, 22, 23)
+#define INSULA_LOAD_2(at, x, y) \
+  "vmovups " at ", %%zmm" #x "\n" "vmovups " "64" at ", %%zmm" #y "\n"
+#define INSULA_LOAD_3(at, x, y, z) \
+  INSULA_LOAD_2(at, x, y) "vmovups " "128" at ", %%zmm" #z "\n"
+#define INSULA_LOAD_4(at, x, y, z, u) \
+  INSULA_LOAD_3(at, x, y, z) "vmovups " "192" at ", %%zmm" #u "\n"
+#define INSULA_ADD_2(at, x, y) \
+  "vaddps " at ", %%zmm" #x ", %%zmm" #x "\n" "vaddps " "64" at ", %%zmm" #y ", %%zmm" #y "\n"
+#define INSULA_ADD_3(at, x, y, z) \
+  INSULA_ADD_2(at, x, y) "vaddps " "128" at ", %%zmm" #z ", %%zmm" #z "\n"
+#define INSULA_ADD_4(at, x, y, z, u) \
+  INSULA_ADD_3(at, x, y, z) "vaddps " "192" at ", %%zmm" #u ", %%zmm" #u "\n"
+#define INSULA_STORE_2(at, x, y) \
+  "vmovups %%zmm" #x ", " at "\n" "vmovups %%zmm" #y ", " "64" at "\n"
+#define INSULA_STORE_3(at, x, y, z) \
+  INSULA_STORE_2(at, x, y) "vmovups %%zmm" #z ", " "128" at "\n"
+#define INSULA_STORE_4(at, x, y, z, u) \
+  INSULA_STORE_3(at, x, y, z) "vmovups %%zmm" #u ", " "192" at "\n"
 
-#define INSULA_STORE(register, offset) \
-  "vmovups %%zmm" #register ", " #offset "(%[t])\n"
-#define INSULA_NEXT_ROW \
-  "add %[s], %[t]\n"
-#define INSULA_ROWS_2                                      \
-  INSULA_STORE(0, 0) INSULA_STORE(1, 64) INSULA_NEXT_ROW   \
-  INSULA_STORE(2, 0) INSULA_STORE(3, 64) INSULA_NEXT_ROW   \
-  INSULA_STORE(4, 0) INSULA_STORE(5, 64) INSULA_NEXT_ROW   \
-  INSULA_STORE(6, 0) INSULA_STORE(7, 64) INSULA_NEXT_ROW   \
-  INSULA_STORE(8, 0) INSULA_STORE(9, 64) INSULA_NEXT_ROW   \
-  INSULA_STORE(10, 0) INSULA_STORE(11, 64) INSULA_NEXT_ROW \
-  INSULA_STORE(12, 0) INSULA_STORE(13, 64) INSULA_NEXT_ROW \
-  INSULA_STORE(14, 0) INSULA_STORE(15, 64) INSULA_NEXT_ROW \
-  INSULA_STORE(16, 0) INSULA_STORE(17, 64) INSULA_NEXT_ROW \
-  INSULA_STORE(18, 0) INSULA_STORE(19, 64) INSULA_NEXT_ROW \
-  INSULA_STORE(20, 0) INSULA_STORE(21, 64) INSULA_NEXT_ROW \
-  INSULA_STORE(22, 0) INSULA_STORE(23, 64)
-#define INSULA_ROWS_3                                                            \
-  INSULA_STORE(0, 0) INSULA_STORE(1, 64) INSULA_STORE(2, 128) INSULA_NEXT_ROW    \
-  INSULA_STORE(3, 0) INSULA_STORE(4, 64) INSULA_STORE(5, 128) INSULA_NEXT_ROW    \
-  INSULA_STORE(6, 0) INSULA_STORE(7, 64) INSULA_STORE(8, 128) INSULA_NEXT_ROW    \
-  INSULA_STORE(9, 0) INSULA_STORE(10, 64) INSULA_STORE(11, 128) INSULA_NEXT_ROW  \
-  INSULA_STORE(12, 0) INSULA_STORE(13, 64) INSULA_STORE(14, 128) INSULA_NEXT_ROW \
-  INSULA_STORE(15, 0) INSULA_STORE(16, 64) INSULA_STORE(17, 128) INSULA_NEXT_ROW \
-  INSULA_STORE(18, 0) INSULA_STORE(19, 64) INSULA_STORE(20, 128) INSULA_NEXT_ROW \
-  INSULA_STORE(21, 0) INSULA_STORE(22, 64) INSULA_STORE(23, 128)
-#define INSULA_ROWS_4                                                                                  \
-  INSULA_STORE(0, 0) INSULA_STORE(1, 64) INSULA_STORE(2, 128) INSULA_STORE(3, 192) INSULA_NEXT_ROW     \
-  INSULA_STORE(4, 0) INSULA_STORE(5, 64) INSULA_STORE(6, 128) INSULA_STORE(7, 192) INSULA_NEXT_ROW     \
-  INSULA_STORE(8, 0) INSULA_STORE(9, 64) INSULA_STORE(10, 128) INSULA_STORE(11, 192) INSULA_NEXT_ROW   \
-  INSULA_STORE(12, 0) INSULA_STORE(13, 64) INSULA_STORE(14, 128) INSULA_STORE(15, 192) INSULA_NEXT_ROW \
-  INSULA_STORE(16, 0) INSULA_STORE(17, 64) INSULA_STORE(18, 128) INSULA_STORE(19, 192) INSULA_NEXT_ROW \
-  INSULA_STORE(20, 0) INSULA_STORE(21, 64) INSULA_STORE(22, 128) INSULA_STORE(23, 192)
+#define INSULA_START(size, v) \
+  "mov %[start], %[at]\n mov %[start_row], %[n]\n" INSULA_ROWS_##size(INSULA_LOAD_##v)
+#define INSULA_END(size, v)                                                                       \
+  "mov %[rest], %[at]\n test %[at], %[at]\n jz 7f\n"                                              \
+  "mov %[rest_row], %[n]\n" INSULA_ROWS_##size(INSULA_ADD_##v)                                    \
+  "7:\n mov %[c], %[at]\n mov %[c_row], %[n]\n" INSULA_ROWS_##size(INSULA_STORE_##v)
 
-// One tile. bases: p3, p6 and p9 from p and t = 3 s; four: four rounds; one: one round; on4 and on1: how the bases go on after
-// them; line: bytes of a row of B.
-#define INSULA_TILE(start, bases, four, on4, one, on1, line, rows)       \
-  "mov 48(%[q]), %[t]\n" start                                           \
-  "mov 8(%[q]), %[s]\n mov 24(%[q]), %[at]\n"                            \
-  "mov 80(%[q]), %[rs]\n mov 88(%[q]), %[w]\n mov 96(%[q]), %[ws]\n"     \
-  "2:\n"                                                                 \
-  "mov (%[at]), %[p]\n mov (%[q]), %[t]\n lea (%[t],%[p],4), %[p]\n"     \
-  "mov 8(%[at]), %[b]\n mov 16(%[q]), %[t]\n lea (%[t],%[b],4), %[b]\n"  \
-  "mov 16(%[at]), %[r]\n mov 72(%[q]), %[t]\n lea (%[t],%[r],4), %[r]\n" \
-  "lea (%[s],%[s],2), %[t]\n" bases                                      \
-  "mov 40(%[q]), %[n]\n shr $2, %[n]\n jz 4f\n"                          \
-  ".p2align 5\n"                                                         \
-  "3:\n" four on4                                                        \
-  "add $4*" #line ", %[b]\n dec %[n]\n jnz 3b\n"                         \
-  "4:\n"                                                                 \
-  "mov 40(%[q]), %[n]\n and $3, %[n]\n jz 6f\n"                          \
-  "5:\n" one INSULA_ASK_1 on1                                            \
-  "add $" #line ", %[b]\n dec %[n]\n jnz 5b\n"                           \
-  "6:\n"                                                                 \
-  "add $24, %[at]\n cmp 32(%[q]), %[at]\n jne 2b\n"                      \
-  "mov 56(%[q]), %[t]\n mov 64(%[q]), %[s]\n" rows
-#define INSULA_CLOBBERED                                                                                      \
-  "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",    \
-  "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", \
-  "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28"
-#define INSULA_OPERANDS                                                                                 \
-  [p] "=&r"(p), [p3] "=&r"(p3), [p6] "=&r"(p6), [s] "=&r"(s), [b] "=&r"(b), [n] "=&r"(n), [t] "=&r"(t), \
-  [at] "=&r"(at), [r] "=&r"(read), [rs] "=&r"(read_step), [w] "=&r"(written), [ws] "=&r"(written_step)
+// The products of one stretch. bases: p3, p6 and p9 from p and n = 3 s; four: four rounds; one: one round; on4 and on1: how the
+// bases go on after them; line: bytes of a row of B.
+#define INSULA_PRODUCTS(bases, four, on4, one, on1, line) \
+  "lea (%[s],%[s],2), %[n]\n" bases                       \
+  "mov %[d], %[n]\n shr $2, %[n]\n jz 2f\n"               \
+  ".p2align 5\n"                                          \
+  "1:\n" four on4                                         \
+  "add $4*" #line ", %[b]\n dec %[n]\n jnz 1b\n"          \
+  "2:\n"                                                  \
+  "mov %[d], %[n]\n and $3, %[n]\n jz 4f\n"               \
+  "3:\n" one INSULA_ASK_1 on1                             \
+  "add $" #line ", %[b]\n dec %[n]\n jnz 3b\n"            \
+  "4:\n"
+#define INSULA_PRODUCTS_8_3                                                              \
+  INSULA_PRODUCTS("lea (%[p],%[n]), %[p3]\n lea (%[p],%[n],2), %[p6]\n",                 \
+                  INSULA_ROUND_8_3(0, 0) INSULA_ASK_2 INSULA_ROUND_8_3(4, 192)           \
+                  INSULA_ROUND_8_3(8, 384) INSULA_ASK_2 INSULA_ROUND_8_3(12, 576),       \
+                  "add $16, %[p]\n add $16, %[p3]\n add $16, %[p6]\n",                   \
+                  INSULA_ROUND_8_3(0, 0), "add $4, %[p]\n add $4, %[p3]\n add $4, %[p6]\n", 192)
+#define INSULA_PRODUCTS_12_2                                                             \
+  INSULA_PRODUCTS("lea (%[p],%[n]), %[p3]\n lea (%[p],%[n],2), %[p6]\n lea (%[p6],%[n]), %[p9]\n", \
+                  INSULA_ROUND_12_2(0, 0) INSULA_ASK_2 INSULA_ROUND_12_2(4, 128)         \
+                  INSULA_ROUND_12_2(8, 256) INSULA_ASK_2 INSULA_ROUND_12_2(12, 384),     \
+                  "add $16, %[p]\n add $16, %[p3]\n add $16, %[p6]\n add $16, %[p9]\n",  \
+                  INSULA_ROUND_12_2(0, 0), "add $4, %[p]\n add $4, %[p3]\n add $4, %[p6]\n add $4, %[p9]\n", 128)
+#define INSULA_PRODUCTS_6_4                                                              \
+  INSULA_PRODUCTS("lea (%[p],%[n]), %[p3]\n",                                            \
+                  INSULA_ROUND_6_4(0, 0) INSULA_ASK_2 INSULA_ROUND_6_4(4, 256)           \
+                  INSULA_ROUND_6_4(8, 512) INSULA_ASK_2 INSULA_ROUND_6_4(12, 768),       \
+                  "add $16, %[p]\n add $16, %[p3]\n",                                    \
+                  INSULA_ROUND_6_4(0, 0), "add $4, %[p]\n add $4, %[p3]\n", 256)
+// p3 is three rows of the transposed A further on, p6 four of their steps.
+#define INSULA_PRODUCTS_ACROSS_8_3                                                          \
+  INSULA_PRODUCTS("lea (%[p],%[n]), %[p3]\n lea (,%[s],4), %[p6]\n",                        \
+                  INSULA_ACROSS_8_3("%[p]", 0) INSULA_ASK_2 INSULA_ACROSS_8_3("%[p],%[s]", 192) \
+                  INSULA_ACROSS_8_3("%[p],%[s],2", 384) INSULA_ASK_2 INSULA_ACROSS_8_3("%[p3]", 576), \
+                  "add %[p6], %[p]\n add %[p6], %[p3]\n", INSULA_ACROSS_8_3("%[p]", 0), "add %[s], %[p]\n", 192)
+#define INSULA_PRODUCTS_ACROSS_12_2                                                         \
+  INSULA_PRODUCTS("lea (%[p],%[n]), %[p3]\n lea (,%[s],4), %[p6]\n",                        \
+                  INSULA_ACROSS_12_2("%[p]", 0) INSULA_ASK_2 INSULA_ACROSS_12_2("%[p],%[s]", 128) \
+                  INSULA_ACROSS_12_2("%[p],%[s],2", 256) INSULA_ASK_2 INSULA_ACROSS_12_2("%[p3]", 384), \
+                  "add %[p6], %[p]\n add %[p6], %[p3]\n", INSULA_ACROSS_12_2("%[p]", 0), "add %[s], %[p]\n", 128)
 
-// A function of its own: the assembler wants fourteen registers.
+#define INSULA_EACH_STRETCH(products)                    \
+  "5:\n"                                                 \
+  "mov (%[next]), %[n]\n mov %[a], %[p]\n lea (%[p],%[n],4), %[p]\n"      \
+  "mov 8(%[next]), %[n]\n mov %[from], %[b]\n lea (%[b],%[n],4), %[b]\n"  \
+  "mov 16(%[next]), %[n]\n mov %[read], %[r]\n lea (%[r],%[n],4), %[r]\n" \
+  products                                               \
+  "add $24, %[next]\n cmp %[end], %[next]\n jne 5b\n"
+// By their full names: else clang does not clear the upper halves at the end.
+#define INSULA_CLOBBERED                                                                                                    \
+  "memory", "cc", "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9", "zmm10", "zmm11",         \
+  "zmm12", "zmm13", "zmm14", "zmm15", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21", "zmm22", "zmm23", "zmm24",      \
+  "zmm25", "zmm26", "zmm27", "zmm28"
+#define INSULA_EDGES                                                                                  \
+  [start] "m"(to.start), [start_row] "m"(start_row), [c] "m"(to.c), [c_row] "m"(row), [rest] "m"(to.rest), \
+  [rest_row] "m"(rest_row), [d] "m"(depth), [s] "r"(step), [rs] "r"(read_step), [ws] "r"(written_step)
+
+#define INSULA_P6 , [p6] "=&r"(p6)
+#define INSULA_P9 INSULA_P6, [p9] "=&r"(p9)
+#define INSULA_EACH_SIZE                                                                                        \
+  if constexpr (R == 8 && !Across)                                                                              \
+    INSULA_TILE(INSULA_START(8_3, 3), INSULA_PRODUCTS_8_3, INSULA_END(8_3, 3), INSULA_P6);                       \
+  else if constexpr (R == 12 && !Across)                                                                        \
+    INSULA_TILE(INSULA_START(12_2, 2), INSULA_PRODUCTS_12_2, INSULA_END(12_2, 2), INSULA_P9);                    \
+  else if constexpr (R == 6)                                                                                    \
+    INSULA_TILE(INSULA_START(6_4, 4), INSULA_PRODUCTS_6_4, INSULA_END(6_4, 4));                                  \
+  else if constexpr (R == 8)                                                                                    \
+    INSULA_TILE(INSULA_START(8_3, 3), INSULA_PRODUCTS_ACROSS_8_3, INSULA_END(8_3, 3), INSULA_P6);                \
+  else                                                                                                          \
+    INSULA_TILE(INSULA_START(12_2, 2), INSULA_PRODUCTS_ACROSS_12_2, INSULA_END(12_2, 2), INSULA_P6);
+
+/// C[r, 0 .. V registers) = start[r, 0 .. V registers) + sum over k < depth of A[r, k] B[k V registers ..], + rest[r], for r < R.
+/// A is a[r a_step + k], or a[k a_step + r] if Across. `ahead` is what to ask for with every round, which may stay where it is.
 template <int R, int V, bool Across>
-[[gnu::noinline]] void sum_tile(tile_sums const& q) {
-  static_assert(has_sum_tile<float, R, V, Across>);
-  index_t p, p3, p6, p9, s, b, n, t, at, read, read_step, written, written_step;
-  (void)p9;
-  if constexpr (R == 8 && !Across)
-    asm volatile(INSULA_TILE(
-        INSULA_START_3, "lea (%[p],%[t]), %[p3]\n lea (%[p],%[t],2), %[p6]\n",
-        INSULA_ROUND_8_3(0, 0) INSULA_ASK_2 INSULA_ROUND_8_3(4, 192)
-        INSULA_ROUND_8_3(8, 384) INSULA_ASK_2 INSULA_ROUND_8_3(12, 576),
-        "add $16, %[p]\n add $16, %[p3]\n add $16, %[p6]\n",
-        INSULA_ROUND_8_3(0, 0), "add $4, %[p]\n add $4, %[p3]\n add $4, %[p6]\n", 192, INSULA_ROWS_3)
-        : INSULA_OPERANDS : [q] "r"(&q) : INSULA_CLOBBERED);
-  else if constexpr (R == 12 && !Across)
-    asm volatile(INSULA_TILE(
-        INSULA_START_2, "lea (%[p],%[t]), %[p3]\n lea (%[p],%[t],2), %[p6]\n lea (%[p6],%[t]), %[p9]\n",
-        INSULA_ROUND_12_2(0, 0) INSULA_ASK_2 INSULA_ROUND_12_2(4, 128)
-        INSULA_ROUND_12_2(8, 256) INSULA_ASK_2 INSULA_ROUND_12_2(12, 384),
-        "add $16, %[p]\n add $16, %[p3]\n add $16, %[p6]\n add $16, %[p9]\n",
-        INSULA_ROUND_12_2(0, 0), "add $4, %[p]\n add $4, %[p3]\n add $4, %[p6]\n add $4, %[p9]\n", 128, INSULA_ROWS_2)
-        : INSULA_OPERANDS, [p9] "=&r"(p9) : [q] "r"(&q) : INSULA_CLOBBERED);
-  else if constexpr (R == 6 && !Across)
-    asm volatile(INSULA_TILE(
-        INSULA_START_4, "lea (%[p],%[t]), %[p3]\n",
-        INSULA_ROUND_6_4(0, 0) INSULA_ASK_2 INSULA_ROUND_6_4(4, 256)
-        INSULA_ROUND_6_4(8, 512) INSULA_ASK_2 INSULA_ROUND_6_4(12, 768),
-        "add $16, %[p]\n add $16, %[p3]\n",
-        INSULA_ROUND_6_4(0, 0), "add $4, %[p]\n add $4, %[p3]\n", 256, INSULA_ROWS_4)
-        : INSULA_OPERANDS : [q] "r"(&q) : INSULA_CLOBBERED);
-  // across: p3 is three rows of A further on, p6 four of their steps
-  else if constexpr (R == 8)
-    asm volatile(INSULA_TILE(
-        INSULA_START_3, "lea (%[p],%[t]), %[p3]\n lea (,%[s],4), %[p6]\n",
-        INSULA_ACROSS_8_3("%[p]", 0) INSULA_ASK_2 INSULA_ACROSS_8_3("%[p],%[s]", 192)
-        INSULA_ACROSS_8_3("%[p],%[s],2", 384) INSULA_ASK_2 INSULA_ACROSS_8_3("%[p3]", 576),
-        "add %[p6], %[p]\n add %[p6], %[p3]\n",
-        INSULA_ACROSS_8_3("%[p]", 0), "add %[s], %[p]\n", 192, INSULA_ROWS_3)
-        : INSULA_OPERANDS : [q] "r"(&q) : INSULA_CLOBBERED);
-  else if constexpr (R == 12)
-    asm volatile(INSULA_TILE(
-        INSULA_START_2, "lea (%[p],%[t]), %[p3]\n lea (,%[s],4), %[p6]\n",
-        INSULA_ACROSS_12_2("%[p]", 0) INSULA_ASK_2 INSULA_ACROSS_12_2("%[p],%[s]", 128)
-        INSULA_ACROSS_12_2("%[p],%[s],2", 256) INSULA_ASK_2 INSULA_ACROSS_12_2("%[p3]", 384),
-        "add %[p6], %[p]\n add %[p6], %[p3]\n",
-        INSULA_ACROSS_12_2("%[p]", 0), "add %[s], %[p]\n", 128, INSULA_ROWS_2)
-        : INSULA_OPERANDS : [q] "r"(&q) : INSULA_CLOBBERED);
+INSULA_INLINE void whole_tile(index_t depth, float const* a, index_t a_step, float const* b, tile_results to,
+                              asked_for<float> ahead) {
+  static_assert(has_whole_tile<float, R, V, Across>);
+  index_t p3, p6, p9, n, at, step = 4 * a_step, start_row = 4 * to.start_row, row = 4 * to.c_row, rest_row = 4 * to.rest_row;
+  index_t const read_step = 4 * ahead.read_step, written_step = 4 * ahead.written_step;
+  (void)p6, (void)p9;
+#define INSULA_TILE(start, products, end, ...)                                               \
+  asm volatile(start products end                                                            \
+      : [p] "+&r"(a), [b] "+&r"(b), [r] "+&r"(ahead.read), [w] "+&r"(ahead.written), [n] "=&r"(n), [at] "=&r"(at), [p3] "=&r"(p3) __VA_ARGS__ \
+      : INSULA_EDGES : INSULA_CLOBBERED)
+  INSULA_EACH_SIZE
+#undef INSULA_TILE
+}
+
+/// The sum over stretches [next, end), one at least, of such products of A and B from their offsets on. With every round is asked for
+/// a line to read, of every stretch from read + its `ahead` on, and for one to write.
+template <int R, int V, bool Across>
+INSULA_INLINE void whole_tile(stretch const* next, stretch const* end, index_t depth, float const* a, index_t a_step, float const* b,
+                              tile_results to, asked_for<float> ahead) {
+  static_assert(has_whole_tile<float, R, V, Across>);
+  float const* p;
+  float const* from;
+  float const* r;
+  index_t p3, p6, p9, n, at, step = 4 * a_step, start_row = 4 * to.start_row, row = 4 * to.c_row, rest_row = 4 * to.rest_row;
+  index_t const read_step = 4 * ahead.read_step, written_step = 4 * ahead.written_step;
+  (void)p6, (void)p9;
+#define INSULA_TILE(start, products, end_, ...)                                              \
+  asm volatile(start INSULA_EACH_STRETCH(products) end_                                      \
+      : [p] "=&r"(p), [b] "=&r"(from), [r] "=&r"(r), [w] "+&r"(ahead.written), [n] "=&r"(n), [next] "+&r"(next), [at] "=&r"(at), [p3] "=&r"(p3) __VA_ARGS__ \
+      : INSULA_EDGES, [a] "m"(a), [from] "m"(b), [read] "m"(ahead.read), [end] "m"(end) : INSULA_CLOBBERED)
+  INSULA_EACH_SIZE
+#undef INSULA_TILE
 }
 #undef INSULA_B
 #undef INSULA_A
@@ -278,19 +257,33 @@ template <int R, int V, bool Across>
 #undef INSULA_ACROSS_12_2
 #undef INSULA_ASK_1
 #undef INSULA_ASK_2
-#undef INSULA_LOAD
-#undef INSULA_COPY
-#undef INSULA_START_2
-#undef INSULA_START_3
-#undef INSULA_START_4
-#undef INSULA_STORE
-#undef INSULA_NEXT_ROW
-#undef INSULA_ROWS_2
-#undef INSULA_ROWS_3
-#undef INSULA_ROWS_4
-#undef INSULA_TILE
+#undef INSULA_NEXT_3
+#undef INSULA_ROWS_8_3
+#undef INSULA_ROWS_12_2
+#undef INSULA_ROWS_6_4
+#undef INSULA_LOAD_2
+#undef INSULA_LOAD_3
+#undef INSULA_LOAD_4
+#undef INSULA_ADD_2
+#undef INSULA_ADD_3
+#undef INSULA_ADD_4
+#undef INSULA_STORE_2
+#undef INSULA_STORE_3
+#undef INSULA_STORE_4
+#undef INSULA_START
+#undef INSULA_END
+#undef INSULA_PRODUCTS
+#undef INSULA_PRODUCTS_8_3
+#undef INSULA_PRODUCTS_12_2
+#undef INSULA_PRODUCTS_6_4
+#undef INSULA_PRODUCTS_ACROSS_8_3
+#undef INSULA_PRODUCTS_ACROSS_12_2
+#undef INSULA_EACH_STRETCH
 #undef INSULA_CLOBBERED
-#undef INSULA_OPERANDS
+#undef INSULA_EDGES
+#undef INSULA_P6
+#undef INSULA_P9
+#undef INSULA_EACH_SIZE
 // clang-format on
 
 #endif
