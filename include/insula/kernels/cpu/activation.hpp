@@ -92,6 +92,8 @@ struct kernel<op::activate, cpu, T> {
         simd::gelu_of_row<Past>(end - begin, x, y);
       else
         simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
+          simd::ask_ahead(x + i);
+          if constexpr (!Past) simd::ask_ahead(y + i);
           simd::put<Past>(y + i, simd::activated<Act, T>(simd::load(x + i, lanes)), lanes);
         });
       if constexpr (Past) simd::end_stream();
@@ -121,10 +123,12 @@ struct kernel<op::activate_grad, cpu, T> {
         simd::pack<T> u[N], g[N];
 #pragma GCC unroll 8
         for (int j = 0; j < N; ++j)
-          u[j] = simd::load(x + first + j * w, lanes), g[j] = simd::load(gy + first + j * w, lanes);
+          simd::ask_ahead(x + first + j * w, gy + first + j * w),
+              u[j] = simd::load(x + first + j * w, lanes), g[j] = simd::load(gy + first + j * w, lanes);
         simd::through_activation_all<Act, T>(u, g);
 #pragma GCC unroll 8
         for (int j = 0; j < N; ++j) {
+          if constexpr (!Past) simd::ask_ahead(gx + first + j * w);
           if (adds) g[j] += simd::load(gx + first + j * w, lanes);
           simd::put<Past>(gx + first + j * w, g[j], lanes);
         }

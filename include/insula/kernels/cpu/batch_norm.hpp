@@ -160,6 +160,9 @@ struct kernel<op::batch_norm, cpu, T> {
         simd::pack<T> u[N];
 #pragma GCC unroll 8
         for (int i = 0; i < N; ++i) {
+          simd::ask_ahead(x + at(i));
+          if constexpr (!Past) simd::ask_ahead(y + at(i));
+          if (skip) simd::ask_ahead(skip + at(i));
           u[i] = simd::fma(simd::load(x + at(i), lanes) - m[i % V], k[i % V], o[i % V]);
           if (skip) u[i] += simd::load(skip + at(i), lanes);
         }
@@ -217,6 +220,8 @@ struct kernel<op::batch_norm_grad, cpu, T> {
   template <activation Act, class Lanes>
   INSULA_INLINE static simd::pack<T> before(args const& a, index_t at, simd::pack<T> d, simd::pack<T> f,
                                             simd::pack<T> o, Lanes lanes) {
+    simd::ask_ahead(a.x + at, a.gy + at);
+    if (a.skip) simd::ask_ahead(a.skip + at);
     auto const gy = simd::load(a.gy + at, lanes);
     if constexpr (Act == activation::none) return gy;
     auto u = simd::fma(d, f, o);
@@ -265,6 +270,8 @@ struct kernel<op::batch_norm_grad, cpu, T> {
           index_t const at = from + row * channels + v * simd::width<T>;
           auto const d = simd::load(a.x + at, lanes) - m[v];
           auto const gu = before<Act>(a, at, d, k[v], o[v], lanes);
+          if constexpr (!Past) simd::ask_ahead(a.gx + at);
+          if (a.gskip) simd::ask_ahead(a.gskip + at);
           if (a.gskip)
             simd::store(a.gskip + at, a.skip_adds ? simd::load(a.gskip + at, lanes) + gu : gu, lanes);
           if (!a.gx) continue;

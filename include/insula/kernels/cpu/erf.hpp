@@ -240,7 +240,11 @@ void gelu_of_row(index_t n, T const* x, T* y) {
   for (; i + at_once * w <= n; i += at_once * w) {
     pack<T> u[at_once];
 #pragma GCC unroll 8
-    for (int j = 0; j < at_once; ++j) u[j] = load(x + i + j * w);
+    for (int j = 0; j < at_once; ++j) {
+      ask_ahead(x + i + j * w);
+      if constexpr (!Past) ask_ahead(y + i + j * w);
+      u[j] = load(x + i + j * w);
+    }
     gelu_all<T>(u);
 #pragma GCC unroll 8
     for (int j = 0; j < at_once; ++j) put<Past>(y + i + j * w, u[j], whole{});

@@ -266,11 +266,14 @@ struct kernel<op::group_norm, cpu, T> {
         simd::pack<T> u[N];
 #pragma GCC unroll 8
         for (int i = 0; i < N; ++i) {
-          if constexpr (Act == activation::gelu) {
+          if constexpr (Act == activation::gelu && simd::register_count < 32) {
             // A GELU is so long that the machine, which looks some hundred instructions ahead, would not see what comes.
             if constexpr (!Past) __builtin_prefetch(a.y + at(i) + 2048 / sizeof(T), 1);
             __builtin_prefetch(a.x + at(i) + 2048 / sizeof(T));
           }
+          simd::ask_ahead(a.x + at(i));
+          if constexpr (!Past) simd::ask_ahead(a.y + at(i));
+          if (a.skip) simd::ask_ahead(a.skip + at(i));
           u[i] = simd::fma(simd::load(a.x + at(i), lanes) - m[i % V], f[i % V], o[i % V]);
           if (a.skip) u[i] += simd::load(a.skip + at(i), lanes);
         }
@@ -379,6 +382,9 @@ struct kernel<op::group_norm_grad, cpu, T> {
       simd::pack<T> gu[N], u[N], d[N];
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) {
+        simd::ask_ahead(a.gy + at(i), a.x + at(i));
+        if (a.skip) simd::ask_ahead(a.skip + at(i));
+        if (kept) simd::ask_ahead(kept + at(i));
         gu[i] = simd::load(a.gy + at(i), lanes);
         d[i] = simd::load(a.x + at(i), lanes) - m[i % V];
         if constexpr (Act != activation::none) {
@@ -425,6 +431,8 @@ struct kernel<op::group_norm_grad, cpu, T> {
 #pragma GCC unroll 4
           for (int v = 0; v < V; ++v) {
             index_t const at = from + row * channels + v * simd::width<T>;
+            simd::ask_ahead(a.x + at, kept + at);
+            if constexpr (!Past) simd::ask_ahead(a.gx + at);
             auto const d = simd::load(a.x + at, lanes) - m[v], gu = simd::load(kept + at, lanes);
             if (gskip)  // which adds: else the first pass would have left gu there
               simd::store(gskip + at, simd::load(gskip + at, lanes) + gu, lanes);
@@ -489,6 +497,8 @@ struct kernel<op::group_norm_grad, cpu, T> {
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
           index_t const at = from + row * channels + v * simd::width<T>;
+          simd::ask_ahead(a.x + at, a.gy + at);
+          if constexpr (!Past) simd::ask_ahead(a.gx + at);
           auto const d = simd::load(a.x + at, lanes) - m[v];
           auto gu = simd::load(a.gy + at, lanes);
           if constexpr (Act != activation::none) {
@@ -496,6 +506,8 @@ struct kernel<op::group_norm_grad, cpu, T> {
             if (a.skip) u += simd::load(a.skip + at, lanes);
             gu = simd::through_activation<Act, T>(u, gu);
           }
+          if (a.skip) simd::ask_ahead(a.skip + at);
+          if (a.gskip) simd::ask_ahead(a.gskip + at);
           if (a.gskip)
             simd::store(a.gskip + at, a.skip_adds ? simd::load(a.gskip + at, lanes) + gu : gu, lanes);
           if (!a.gx) continue;

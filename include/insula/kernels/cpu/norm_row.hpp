@@ -22,7 +22,7 @@ INSULA_INLINE void statistics_of_rows(index_t n, T const* const (&x)[N], double 
   pack<T> sum[N]{}, center[N], first[N]{}, second[N]{};
   each_register<T>(n, [&](index_t i, auto lanes) {
 #pragma GCC unroll 4
-    for (int j = 0; j < N; ++j) sum[j] += load(x[j] + i, lanes);
+    for (int j = 0; j < N; ++j) ask_ahead(x[j] + i), sum[j] += load(x[j] + i, lanes);
   });
 #pragma GCC unroll 4
   for (int j = 0; j < N; ++j) center[j] = broadcast(out[j].mean = simd::sum<T>(sum[j]) / T(n));
@@ -87,6 +87,7 @@ template <scalar T>
 INSULA_INLINE void normalise_row(index_t n, T const* x, row_statistics<T> s, T const* w, T const* b, T* y) {
   row_normaliser<T> const unit(s);
   each_register<T>(n, [&](index_t i, auto lanes) {
+    ask_ahead(y + i);
     pack<T> v = unit(load(x + i, lanes));
     if (w) v = v * load(w + i, lanes);
     if (b) v = v + load(b + i, lanes);
@@ -102,6 +103,7 @@ INSULA_INLINE void normalise_row_grad(index_t n, T const* x, row_statistics<T> s
   row_normaliser<T> const unit(s);
   pack<T> total{}, slope{};
   each_register<T>(n, [&](index_t i, auto lanes) {
+    ask_ahead(g + i, x + i);
     pack<T> const gy = load(g + i, lanes), u = unit(load(x + i, lanes));
     if (gw) store(gw + i, fma(gy, u, load(gw + i, lanes)), lanes);
     if (gb) store(gb + i, load(gb + i, lanes) + gy, lanes);
@@ -114,6 +116,7 @@ INSULA_INLINE void normalise_row_grad(index_t n, T const* x, row_statistics<T> s
   each_register<T>(n, [&](index_t i, auto lanes) {
     pack<T> const gy = load(g + i, lanes), u = unit(load(x + i, lanes));
     pack<T> const gu = w ? gy * load(w + i, lanes) : gy;
+    ask_ahead(gx + i);
     pack<T> out = unit.rstd * (gu - mean - u * lean);
     if (extra) out += load(extra + i, lanes);
     if (adds) out += load(gx + i, lanes);

@@ -14,6 +14,7 @@ struct kernel<op::add, cpu, T> {
       T const *x = a.a + begin, *z = a.b + begin;
       T* y = a.y + begin;
       simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
+        simd::ask_ahead(x + i, z + i, y + i);
         simd::store(y + i, simd::load(x + i, lanes) + simd::load(z + i, lanes), lanes);
       });
     });
@@ -28,6 +29,7 @@ struct kernel<op::axpy, cpu, T> {
       T* y = a.y + begin;
       auto const alpha = simd::broadcast(a.alpha);
       simd::each_register<T>(end - begin, [=](index_t i, auto lanes) {
+        simd::ask_ahead(x + i, y + i);
         simd::store(y + i, simd::fma(alpha, simd::load(x + i, lanes), simd::load(y + i, lanes)), lanes);
       });
     });
@@ -111,6 +113,7 @@ struct kernel<op::drop_path, cpu, T> {
       auto const by = simd::broadcast(scale);
       if (skip)
         simd::each_register<T>(count, [=](index_t i, auto lanes) {
+          simd::ask_ahead(x + i, skip + i, y + i);
           simd::store(y + i, simd::fma(by, simd::load(x + i, lanes), simd::load(skip + i, lanes)), lanes);
         });
       else
@@ -135,10 +138,12 @@ struct kernel<op::drop_path_grad, cpu, T> {
       auto const by = simd::broadcast(scale);
       if (a.adds)
         simd::each_register<T>(count, [=](index_t i, auto lanes) {
+          simd::ask_ahead(gy + i, gx + i);
           simd::store(gx + i, simd::fma(by, simd::load(gy + i, lanes), simd::load(gx + i, lanes)), lanes);
         });
       else
         simd::each_register<T>(count, [=](index_t i, auto lanes) {
+          simd::ask_ahead(gy + i, gx + i);
           simd::store(gx + i, by * simd::load(gy + i, lanes), lanes);
         });
     });

@@ -58,6 +58,7 @@ double sum_registers(index_t n, F square) {
 template <scalar T>
 double sum_of_squares(index_t n, T const* x) {
   return sum_registers(n, [=](index_t i, auto lanes) {
+    simd::ask_ahead(x + i);
     auto const v = simd::load_double(x + i, lanes);
     return v * v;
   });
@@ -71,6 +72,7 @@ double dot(index_t n, T const* x, T const* y) {
 template <scalar T>
 double squared_distance(index_t n, T const* x, T const* y) {
   return sum_registers(n, [=](index_t i, auto lanes) {
+    simd::ask_ahead(x + i, y + i);
     auto const d = simd::load_double(x + i, lanes) - simd::load_double(y + i, lanes);
     return d * d;
   });
@@ -196,6 +198,7 @@ struct kernel<op::decayed_norms, cpu, T> {
       T const *const g = a.g + begin, *const w = a.w + begin;
       w_part[t] = detail::reduce::sum_of_squares(end - begin, w);
       g_part[t] = detail::reduce::sum_registers(end - begin, [=](index_t i, auto lanes) {
+        simd::ask_ahead(w + i, g + i);
         auto const v =
             simd::fma(decay, simd::load_double(w + i, lanes), scale * simd::load_double(g + i, lanes));
         return v * v;
@@ -226,6 +229,7 @@ struct kernel<op::masked_mse, cpu, T> {
       for (index_t p = 0; p < n; ++p) masked[t] += mask[p] != 0;
       if (channels == 1) {  // single-channel volumes: the mask is per element
         sum[t] = detail::reduce::sum_registers(n, [=](index_t i, auto lanes) {
+          simd::ask_ahead(x + i, target + i);
           auto const d = simd::load_double(x + i, lanes) - simd::load_double(target + i, lanes);
           return detail::reduce::load_mask<double>(mask + i, lanes) ? d * d : simd::zero<double>();
         });
@@ -253,6 +257,7 @@ struct kernel<op::masked_mse_grad, cpu, T> {
       T* gx = a.gx + begin * channels;
       std::uint8_t const* mask = a.mask ? a.mask + begin : nullptr;
       auto const difference = [=](index_t i, auto lanes) {
+        simd::ask_ahead(x + i, target + i, gx + i);
         auto const g = scale * (simd::load(x + i, lanes) - simd::load(target + i, lanes));
         return a.adds ? g + simd::load(gx + i, lanes) : g;
       };

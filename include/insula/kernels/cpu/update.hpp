@@ -44,6 +44,8 @@ struct kernel<op::adamw, cpu, T> {
       T *const pw = a.w + begin, *const pm = a.m + begin, *const pv = a.v + begin;
       T* const average = a.average ? a.average + begin : nullptr;
       simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
+        simd::ask_ahead(pg + i, pw + i, pm + i, pv + i);
+        if (average) simd::ask_ahead(average + i);
         auto const g = simd::load(pg + i, lanes), scaled = g * grad_scale;
         auto const m = simd::fma(old1, simd::load(pm + i, lanes), new1 * g);
         auto const v = simd::fma(old2, simd::load(pv + i, lanes), new2 * scaled * scaled);
@@ -75,6 +77,8 @@ struct kernel<op::adam, cpu, T> {
       T *const pw = a.w + begin, *const pm = a.m + begin, *const pv = a.v + begin;
       T* const average = a.average ? a.average + begin : nullptr;
       simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
+        simd::ask_ahead(pg + i, pw + i, pm + i, pv + i);
+        if (average) simd::ask_ahead(average + i);
         auto const w = simd::load(pw + i, lanes);
         auto const g = simd::fma(decay, w, grad_scale * simd::load(pg + i, lanes));
         auto const m = simd::fma(old1, simd::load(pm + i, lanes), new1 * g);
@@ -100,6 +104,7 @@ struct kernel<op::momentum_step, cpu, T> {
       T const* const pg = a.g + begin;
       T *const pw = a.w + begin, *const pb = a.b + begin;
       simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
+        simd::ask_ahead(pg + i, pw + i, pb + i);
         auto const w = simd::load(pw + i, lanes);
         auto const step = enters * simd::fma(decay, w, grad_scale * simd::load(pg + i, lanes));
         auto const b = simd::fma(momentum, simd::load(pb + i, lanes), step);
@@ -117,8 +122,10 @@ struct kernel<op::ema, cpu, T> {
     run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
       T const* const x = a.x + begin;
       T* const average = a.average + begin;
-      simd::each_register<T>(
-          end - begin, [&](index_t i, auto lanes) { follow(average + i, simd::load(x + i, lanes), lanes); });
+      simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
+        simd::ask_ahead(x + i, average + i);
+        follow(average + i, simd::load(x + i, lanes), lanes);
+      });
     });
   }
 };
@@ -130,6 +137,7 @@ struct kernel<op::scale, cpu, T> {
     run_chunks(cx, a.n, chunk_elements, [&](index_t begin, index_t end, index_t, int) {
       T* const x = a.x + begin;
       simd::each_register<T>(end - begin, [&](index_t i, auto lanes) {
+        simd::ask_ahead(x + i);
         simd::store(x + i, simd::load(x + i, lanes) * alpha, lanes);
       });
     });
