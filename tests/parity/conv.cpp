@@ -246,6 +246,9 @@ TEST_CASE("convolutions of the published networks agree with the plain ones") {
   compare_conv({1, {4, 8, 12}, 2, 40, {2, 4, 6}, {2, 4, 6}}, 19);
   compare_conv({3, {5, 7, 9}, 3, 20, {2, 3, 2}, {2, 3, 2}}, 35);  // inputs behind the last patch
   compare_conv({2, {5, 8, 9}, 6, 20, {1, 2, 2}, {2, 3, 2}}, 36);  // and between the patches
+  // rows of outputs long enough to be products that are written in place, of five registers and of four with AVX-512
+  compare_conv({2, {4, 5, 26}, 40, 20, {2, 2, 2}, {2, 2, 2}}, 44);
+  compare_conv({3, {3, 6, 24}, 32, 37, {1, 2, 2}, {1, 2, 2}}, 45);
   compare_conv({3, {5, 6, 7}, 2, 21, {2, 1, 2}, {3, 1, 2}}, 37);  // eight inputs
   compare_conv({1, {50, 52, 54}, 1, 120, cube(2), cube(2)}, 38);  // written past the cache
   compare_conv({1, {50, 52, 54}, 1, 128, cube(2), cube(2)}, 39);  // in whole lines

@@ -301,22 +301,24 @@ void stepping_weight_gradient(context<cpu>& cx, op::conv3d_geometry const& g, T 
 }
 
 /// gx (+)= the input gradient of a convolution over patches: per some rows of outputs a product with the transposed weights,
-/// whose columns (tap, channel) are then put where they belong. Inputs between and behind the patches get nothing.
+/// whose columns (tap, channel) are then put where they belong, or, where a row of outputs is a row of inputs, are there. Inputs between and behind the patches get nothing.
 template <scalar T>
 void patch_gradient(context<cpu>& cx, op::conv3d_geometry const& g, T const* gy, T const* w, bool adds,
                     T* gx) {
   constexpr index_t enough_rows = 96,
                     wide = 64;  // of a product; columns of one tap that are a product of their own
+  constexpr index_t least_row =
+      12;  // outputs whose inputs follow each other: a product of their own is written in place
   extent const out = g.out(), k = g.kernel, step = g.stride;
   index_t const co = g.out_channels, segment = k.w * g.in_channels, taps = k.d * k.h;
   index_t const together = segment < wide ? taps : 1, columns = together * segment;
   index_t const row = g.in.w * g.in_channels, between = (step.w - k.w) * g.in_channels;
-  simd::columns<T> const c{columns};
+  simd::columns<T> const c{columns, true};
+  bool const direct = together == 1 && between == 0 && out.w * segment == row && out.w >= least_row;
   scratch shared(cx);
   T* const packed = shared.take<T>(taps / together * co * c.padded());
   for (index_t t = 0; t < taps; t += together)
-    detail::pack_weights<true>(cx, co, columns, w + t * segment * co,
-                               packed + t / together * co * c.padded());
+    detail::pack_weights<true>(cx, co, c, w + t * segment * co, packed + t / together * co * c.padded());
   auto const put = [&](T const* from, T* y) {  // one row of inputs, from every output's columns
     index_t at = 0;
     for (index_t i = 0; i < out.w; ++i, from += columns) {
@@ -336,11 +338,17 @@ void patch_gradient(context<cpu>& cx, op::conv3d_geometry const& g, T const* gy,
     index_t const from = task % blocks * some, to = from + some < rows_h ? from + some : rows_h;
     index_t const end = od == out.d ? from : to < out.h ? to : out.h;  // of the rows that are there
     scratch memory(cx, worker);
-    T* const part = memory.take<T>(some * out.w * columns);
+    T* const part = direct ? nullptr : memory.take<T>(some * out.w * columns);
     auto const input = [&](index_t oh, index_t d, index_t h) {
       return gx + ((sample * g.in.d + od * step.d + d) * g.in.h + oh * step.h + h) * row;
     };
-    for (index_t t = 0; t < taps && end > from; t += together) {
+    for (index_t t = 0; direct && t < taps; ++t)
+      for (index_t oh = from; oh < end; ++oh)
+        simd::panel_product(out.w, c, 0, c.panels(), co,
+                            gy + ((sample * out.d + od) * out.h + oh) * out.w * co, co,
+                            simd::right_operand<T>{packed + t * co * c.padded(), co}, 0, {nullptr, adds},
+                            input(oh, t / k.h, t % k.h), columns);
+    for (index_t t = 0; !direct && t < taps && end > from; t += together) {
       simd::panel_product((end - from) * out.w, c, 0, c.panels(), co,
                           gy + ((sample * out.d + od) * out.h + from) * out.w * co, co,
                           simd::right_operand<T>{packed + t / together * co * c.padded(), co}, 0, {}, part,

@@ -93,7 +93,7 @@ struct kernel<op::mlp, cpu, T> {
           shared_(cx) {
       w1_ = shared_.take<T>(h_.packed(a.width));
       detail::pack_hidden<false>(cx, h_, a.width, a.w1, w1_);
-      w2_ = detail::pack_weights<false>(cx, a.hidden, a.width, a.w2, shared_.take<T>(a.hidden * c_.padded()));
+      w2_ = detail::pack_weights<false>(cx, a.hidden, c_, a.w2, shared_.take<T>(a.hidden * c_.padded()));
       b1_ = detail::pad_bias(shared_, a.hidden, a.b1);
       if (groups_.count > 1) partial_ = shared_.take<T>(groups_.count * a.rows * a.width);
     }
@@ -199,7 +199,7 @@ struct kernel<op::mlp_grad, cpu, T> {
       w2t_ = shared_.take<T>(h_.packed(a.width));
       detail::pack_hidden<false>(cx, h_, a.width, a.w1, w1_);
       detail::pack_hidden<true>(cx, h_, a.width, a.w2, w2t_);
-      w1t_ = detail::pack_weights<true>(cx, a.hidden, a.width, a.w1, shared_.take<T>(a.hidden * c_.padded()));
+      w1t_ = detail::pack_weights<true>(cx, a.hidden, c_, a.w1, shared_.take<T>(a.hidden * c_.padded()));
       b1_ = detail::pad_bias(shared_, a.hidden, a.b1);
       index_t const matrix = a.width * a.hidden;
       if (chunks_.count > 1) {

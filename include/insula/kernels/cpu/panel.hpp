@@ -10,21 +10,27 @@
 
 namespace insula::simd {
 
-/// Registers in the widest panel: three on AVX-512 (8 rows x 3 = 24 accumulators), two elsewhere.
-inline constexpr int panel_registers = register_count == 32 ? 3 : 2;
+/// Registers in a panel as a rule: three on AVX-512 (8 rows x 3 = 24 accumulators), two elsewhere; in the widest one: four (6 rows x 4).
+inline constexpr int panel_registers = register_count == 32 ? 3 : 2,
+                     widest_panel = register_count == 32 ? 4 : 2;
 
 /// How n columns are cut into panels. Four registers at the end become 2 + 2 instead of 3 + 1.
 template <scalar T>
 struct columns {
   index_t n;
+  bool fours = false;  // where registers are whole fours, panels of as many: for products of few rows
   constexpr index_t registers() const { return (n + width<T> - 1) / width<T>; }
   constexpr index_t padded() const { return registers() * width<T>; }
-  constexpr index_t panels() const { return (registers() + panel_registers - 1) / panel_registers; }
+  /// Registers of a panel, but of the last ones.
+  constexpr int each() const {
+    return fours && registers() % widest_panel == 0 ? widest_panel : panel_registers;
+  }
+  constexpr index_t panels() const { return (registers() + each() - 1) / each(); }
   /// First column of panel p; the padded width for p == panels().
   constexpr index_t first(index_t p) const {
     if (p == panels()) return padded();
-    bool const even_out = panel_registers == 3 && p > 0 && p + 1 == panels() && registers() % 3 == 1;
-    return (p * panel_registers - even_out) * width<T>;
+    bool const even_out = each() == 3 && p > 0 && p + 1 == panels() && registers() % 3 == 1;
+    return (p * each() - even_out) * width<T>;
   }
   constexpr int width_of(index_t p) const { return int(first(p + 1) - first(p)); }
 };
@@ -273,7 +279,8 @@ void panel_rows(index_t m, index_t depth, T const* a, index_t a_step, T const* b
 
 /// Rows of a tile V registers wide.
 template <int V>
-inline constexpr int panel_tile_rows = register_count == 32 ? (V == 3   ? 8
+inline constexpr int panel_tile_rows = register_count == 32 ? (V == 4   ? 6
+                                                               : V == 3 ? 8
                                                                : V == 2 ? 12
                                                                         : 24)
                                                             : (V == 2 ? 6 : 8);
@@ -319,8 +326,8 @@ void panel_product(index_t m, columns<T> c, index_t begin, index_t end, index_t 
       rows.template operator()<1>();
     } else if (size == 2 * w) {
       rows.template operator()<2>();
-    } else {
-      if constexpr (panel_registers == 3) rows.template operator()<3>();
+    } else if constexpr (register_count == 32) {
+      size == 3 * w ? rows.template operator()<3>() : rows.template operator()<4>();
     }
   }
 }

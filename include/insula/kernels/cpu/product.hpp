@@ -59,8 +59,8 @@ void pack_some_weights(simd::columns<T> c, index_t begin, index_t end, index_t d
 
 /// Packs all weights, some panels per task.
 template <bool Transposed, scalar T>
-simd::right_operand<T> pack_weights(context<cpu>& cx, index_t depth, index_t n, T const* w, T* packed) {
-  simd::columns<T> const c{n};
+simd::right_operand<T> pack_weights(context<cpu>& cx, index_t depth, simd::columns<T> c, T const* w,
+                                    T* packed) {
   even_blocks const groups(c.panels(), 8, 1);
   cx.pool.run(groups.count, [&](index_t g, int) {
     pack_some_weights<Transposed>(c, groups.begin(g), groups.end(g), depth, w,
@@ -89,7 +89,7 @@ class row_products {
   void run(context<cpu>& cx) const {
     if (rows_ <= few_rows) return by_columns(cx);
     scratch s(cx);
-    auto const b = pack_weights<Transposed>(cx, depth_, n_, w_, s.take<T>(depth_ * c_.padded()));
+    auto const b = pack_weights<Transposed>(cx, depth_, c_, w_, s.take<T>(depth_ * c_.padded()));
     if (k_.count == 1 && depth_ * c_.padded() * index_t(sizeof(T)) <= small_weights)
       by_rows(cx, b);
     else
