@@ -2,7 +2,7 @@
 // The register tiles of float products on AVX-512 in assembler, from their start to their store: 8 rows by 3 registers, 12 by 2, 6 by 4.
 //
 // Compilers give the loop 18 instructions and more beside its 24 multiply-adds, some of which take a multiply-add's place, and
-// move sums between registers if it is unrolled; around it they spill and divide (docs/decisions/0058). Sums and their order are
+// move sums between registers if it is unrolled; around it they spill and divide (docs/decisions/0059). Sums and their order are
 // those of add_products, so results are the same bits. Sanitizers, which cannot look inside, get the portable loop.
 #pragma once
 
