@@ -249,6 +249,8 @@ TEST_CASE("convolutions of the published networks agree with the plain ones") {
   // rows of outputs long enough to be products that are written in place, of five registers and of four with AVX-512
   compare_conv({2, {4, 5, 26}, 40, 20, {2, 2, 2}, {2, 2, 2}}, 44);
   compare_conv({3, {3, 6, 24}, 32, 37, {1, 2, 2}, {1, 2, 2}}, 45);
+  compare_conv({2, {2, 4, 26}, 61, 20, {1, 2, 2}, {1, 3, 2}},
+               46);  // two panels of four, part of the last register, rows left over
   compare_conv({3, {5, 6, 7}, 2, 21, {2, 1, 2}, {3, 1, 2}}, 37);  // eight inputs
   compare_conv({1, {50, 52, 54}, 1, 120, cube(2), cube(2)}, 38);  // written past the cache
   compare_conv({1, {50, 52, 54}, 1, 128, cube(2), cube(2)}, 39);  // in whole lines

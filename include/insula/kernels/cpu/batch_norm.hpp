@@ -221,7 +221,7 @@ struct kernel<op::batch_norm_grad, cpu, T> {
   INSULA_INLINE static simd::pack<T> before(args const& a, index_t at, simd::pack<T> d, simd::pack<T> f,
                                             simd::pack<T> o, Lanes lanes) {
     simd::ask_ahead(a.x + at, a.gy + at);
-    if (a.skip) simd::ask_ahead(a.skip + at);
+    if (Act != activation::none && a.skip) simd::ask_ahead(a.skip + at);
     auto const gy = simd::load(a.gy + at, lanes);
     if constexpr (Act == activation::none) return gy;
     auto u = simd::fma(d, f, o);
@@ -270,7 +270,7 @@ struct kernel<op::batch_norm_grad, cpu, T> {
           index_t const at = from + row * channels + v * simd::width<T>;
           auto const d = simd::load(a.x + at, lanes) - m[v];
           auto const gu = before<Act>(a, at, d, k[v], o[v], lanes);
-          if constexpr (!Past) simd::ask_ahead(a.gx + at);
+          if (!Past && a.gx) simd::ask_ahead(a.gx + at);
           if (a.gskip) simd::ask_ahead(a.gskip + at);
           if (a.gskip)
             simd::store(a.gskip + at, a.skip_adds ? simd::load(a.gskip + at, lanes) + gu : gu, lanes);

@@ -301,7 +301,8 @@ void stepping_weight_gradient(context<cpu>& cx, op::conv3d_geometry const& g, T 
 }
 
 /// gx (+)= the input gradient of a convolution over patches: per some rows of outputs a product with the transposed weights,
-/// whose columns (tap, channel) are then put where they belong, or, where a row of outputs is a row of inputs, are there. Inputs between and behind the patches get nothing.
+/// whose columns (tap, channel) are then put where they belong, or are written there at once if a row of outputs is a row of
+/// inputs. Inputs between and behind the patches get nothing.
 template <scalar T>
 void patch_gradient(context<cpu>& cx, op::conv3d_geometry const& g, T const* gy, T const* w, bool adds,
                     T* gx) {
@@ -314,7 +315,7 @@ void patch_gradient(context<cpu>& cx, op::conv3d_geometry const& g, T const* gy,
   index_t const together = segment < wide ? taps : 1, columns = together * segment;
   index_t const row = g.in.w * g.in_channels, between = (step.w - k.w) * g.in_channels;
   simd::columns<T> const c{columns, true};
-  bool const direct = together == 1 && between == 0 && out.w * segment == row && out.w >= least_row;
+  bool const direct = segment >= wide && between == 0 && out.w * segment == row && out.w >= least_row;
   scratch shared(cx);
   T* const packed = shared.take<T>(taps / together * co * c.padded());
   for (index_t t = 0; t < taps; t += together)
@@ -343,11 +344,11 @@ void patch_gradient(context<cpu>& cx, op::conv3d_geometry const& g, T const* gy,
       return gx + ((sample * g.in.d + od * step.d + d) * g.in.h + oh * step.h + h) * row;
     };
     for (index_t t = 0; direct && t < taps; ++t)
-      for (index_t oh = from; oh < end; ++oh)
-        simd::panel_product(out.w, c, 0, c.panels(), co,
-                            gy + ((sample * out.d + od) * out.h + oh) * out.w * co, co,
-                            simd::right_operand<T>{packed + t * co * c.padded(), co}, 0, {nullptr, adds},
-                            input(oh, t / k.h, t % k.h), columns);
+      for (index_t p = 0; p < c.panels(); ++p)  // each meets all rows, while a cache holds it
+        for (index_t oh = from; oh < end; ++oh)
+          simd::panel_product(out.w, c, p, p + 1, co, gy + ((sample * out.d + od) * out.h + oh) * out.w * co,
+                              co, simd::right_operand<T>{packed + t * co * c.padded(), co}, 0,
+                              {nullptr, adds}, input(oh, t / k.h, t % k.h), columns);
     for (index_t t = 0; !direct && t < taps && end > from; t += together) {
       simd::panel_product((end - from) * out.w, c, 0, c.panels(), co,
                           gy + ((sample * out.d + od) * out.h + from) * out.w * co, co,

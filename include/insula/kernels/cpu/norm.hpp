@@ -383,7 +383,7 @@ struct kernel<op::group_norm_grad, cpu, T> {
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) {
         simd::ask_ahead(a.gy + at(i), a.x + at(i));
-        if (a.skip) simd::ask_ahead(a.skip + at(i));
+        if (Act != activation::none && a.skip) simd::ask_ahead(a.skip + at(i));
         if (kept) simd::ask_ahead(kept + at(i));
         gu[i] = simd::load(a.gy + at(i), lanes);
         d[i] = simd::load(a.x + at(i), lanes) - m[i % V];
@@ -498,7 +498,7 @@ struct kernel<op::group_norm_grad, cpu, T> {
         for (int v = 0; v < V; ++v) {
           index_t const at = from + row * channels + v * simd::width<T>;
           simd::ask_ahead(a.x + at, a.gy + at);
-          if constexpr (!Past) simd::ask_ahead(a.gx + at);
+          if (!Past && a.gx) simd::ask_ahead(a.gx + at);
           auto const d = simd::load(a.x + at, lanes) - m[v];
           auto gu = simd::load(a.gy + at, lanes);
           if constexpr (Act != activation::none) {
@@ -506,7 +506,7 @@ struct kernel<op::group_norm_grad, cpu, T> {
             if (a.skip) u += simd::load(a.skip + at, lanes);
             gu = simd::through_activation<Act, T>(u, gu);
           }
-          if (a.skip) simd::ask_ahead(a.skip + at);
+          if (Act != activation::none && a.skip) simd::ask_ahead(a.skip + at);
           if (a.gskip) simd::ask_ahead(a.gskip + at);
           if (a.gskip)
             simd::store(a.gskip + at, a.skip_adds ? simd::load(a.gskip + at, lanes) + gu : gu, lanes);

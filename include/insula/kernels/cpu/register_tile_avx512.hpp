@@ -191,7 +191,7 @@ namespace insula::simd {
   "zmm12", "zmm13", "zmm14", "zmm15", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21", "zmm22", "zmm23", "zmm24",      \
   "zmm25", "zmm26", "zmm27", "zmm28"
 #define INSULA_EDGES                                                                                  \
-  [start] "m"(to.start), [start_row] "m"(start_row), [c] "m"(to.c), [c_row] "m"(row), [rest] "m"(to.rest), \
+  [start] "m"(start), [start_row] "m"(start_row), [c] "m"(c), [c_row] "m"(row), [rest] "m"(rest),      \
   [rest_row] "m"(rest_row), [d] "m"(depth), [s] "r"(step), [rs] "r"(read_step), [ws] "r"(written_step)
 
 #define INSULA_P6 , [p6] "=&r"(p6)
@@ -209,16 +209,19 @@ namespace insula::simd {
     INSULA_TILE(INSULA_START(12_2, 2), INSULA_PRODUCTS_ACROSS_12_2, INSULA_END(12_2, 2), INSULA_P6);
 
 /// C[r, 0 .. V registers) = start[r, 0 .. V registers) + sum over k < depth of A[r, k] B[k V registers ..], + rest[r], for r < R.
-/// A is a[r a_step + k], or a[k a_step + r] if Across. `ahead` is what to ask for with every round, which may stay where it is.
+/// A is a[r a_step + k], or a[k a_step + r] if Across. `ahead` is what to ask for with every round: both
+/// places are given, and may stay where they are.
 template <int R, int V, bool Across>
 INSULA_INLINE void whole_tile(index_t depth, float const* a, index_t a_step, float const* b, tile_results to,
                               asked_for<float> ahead) {
   static_assert(has_whole_tile<float, R, V, Across>);
   index_t p3, p6, p9, n, at, step = 4 * a_step, start_row = 4 * to.start_row, row = 4 * to.c_row, rest_row = 4 * to.rest_row;
   index_t const read_step = 4 * ahead.read_step, written_step = 4 * ahead.written_step;
+  float const *const start = to.start, *const rest = to.rest;  // clang takes a register for each part of a struct in memory
+  float* const c = to.c;
   (void)p6, (void)p9;
-#define INSULA_TILE(start, products, end, ...)                                               \
-  asm volatile(start products end                                                            \
+#define INSULA_TILE(first, products, last, ...)                                              \
+  asm volatile(first products last                                                           \
       : [p] "+&r"(a), [b] "+&r"(b), [r] "+&r"(ahead.read), [w] "+&r"(ahead.written), [n] "=&r"(n), [at] "=&r"(at), [p3] "=&r"(p3) __VA_ARGS__ \
       : INSULA_EDGES : INSULA_CLOBBERED)
   INSULA_EACH_SIZE
@@ -226,21 +229,21 @@ INSULA_INLINE void whole_tile(index_t depth, float const* a, index_t a_step, flo
 }
 
 /// The sum over stretches [next, end), one at least, of such products of A and B from their offsets on. With every round is asked for
-/// a line to read, of every stretch from read + its `ahead` on, and for one to write.
+/// a line to read, of every stretch from read + its `ahead` on, and for one to write; both are given.
 template <int R, int V, bool Across>
 INSULA_INLINE void whole_tile(stretch const* next, stretch const* end, index_t depth, float const* a, index_t a_step, float const* b,
                               tile_results to, asked_for<float> ahead) {
   static_assert(has_whole_tile<float, R, V, Across>);
-  float const* p;
-  float const* from;
-  float const* r;
+  float const *p, *from, *r, *const read = ahead.read;
   index_t p3, p6, p9, n, at, step = 4 * a_step, start_row = 4 * to.start_row, row = 4 * to.c_row, rest_row = 4 * to.rest_row;
   index_t const read_step = 4 * ahead.read_step, written_step = 4 * ahead.written_step;
+  float const *const start = to.start, *const rest = to.rest;  // clang takes a register for each part of a struct in memory
+  float* const c = to.c;
   (void)p6, (void)p9;
-#define INSULA_TILE(start, products, end_, ...)                                              \
-  asm volatile(start INSULA_EACH_STRETCH(products) end_                                      \
+#define INSULA_TILE(first, products, last, ...)                                              \
+  asm volatile(first INSULA_EACH_STRETCH(products) last                                      \
       : [p] "=&r"(p), [b] "=&r"(from), [r] "=&r"(r), [w] "+&r"(ahead.written), [n] "=&r"(n), [next] "+&r"(next), [at] "=&r"(at), [p3] "=&r"(p3) __VA_ARGS__ \
-      : INSULA_EDGES, [a] "m"(a), [from] "m"(b), [read] "m"(ahead.read), [end] "m"(end) : INSULA_CLOBBERED)
+      : INSULA_EDGES, [a] "m"(a), [from] "m"(b), [read] "m"(read), [end] "m"(end) : INSULA_CLOBBERED)
   INSULA_EACH_SIZE
 #undef INSULA_TILE
 }
