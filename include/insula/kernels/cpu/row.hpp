@@ -29,9 +29,9 @@ INSULA_INLINE void each_register(index_t n, F f) {
   if (i < n) f(i, int(n - i));
 }
 
-/// Asks for what lies two kilobytes behind each place, which a loop over rows from memory will reach. Machines fetch rows by
-/// themselves, but anew from every page on; with AVX-512, whose registers are whole lines, asking costs one instruction in many and
-/// saves a fifth. Elsewhere nothing is asked for (docs/decisions/0059).
+/// Asks for what lies two kilobytes behind each place (nothing is read, it may be past the end), which a loop over rows from memory will
+/// reach. With AVX-512, whose registers are whole lines, that takes up to three tenths off such loops; elsewhere nothing is asked for
+/// (docs/decisions/0059).
 template <class... P>
 INSULA_INLINE void ask_ahead(P const*... at) {
   constexpr index_t distance = 2048;  // bytes
